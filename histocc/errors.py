@@ -1,0 +1,33 @@
+"""Errors that a user can act on."""
+
+from __future__ import annotations
+
+
+class UsageError(ValueError):
+    """Bad usage or bad input; the message is complete: what is wrong, where, and what to do about it.
+
+    The scripts print the message without a traceback and end with exit code 2.
+    """
+
+
+class Problems:
+    """Collects what is wrong, so that a user sees everything at once instead of one error per attempt."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.messages)
+
+    def add(self, message: str) -> None:
+        """Note one problem; the same text is kept once."""
+        if message not in self.messages:
+            self.messages.append(message)
+
+    def raise_if_any(self) -> None:
+        """Raise one `UsageError` with every problem noted so far; do nothing if there is none."""
+        if len(self.messages) == 1:
+            raise UsageError(self.messages[0])
+        if self.messages:
+            listed = "\n".join("  - " + m.replace("\n", "\n    ") for m in self.messages)
+            raise UsageError(f"{len(self.messages)} problems:\n{listed}")

@@ -1,0 +1,28 @@
+"""Fixtures that the whole suite shares."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+# Nothing in the tests may reach for a network; a missing file must fail at once, not after retries.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder with the numbers computed by the original implementation."""
+    return Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def tiny_canine_config():
+    """A `CanineConfig` small enough for tests, without dropout."""
+    from transformers import CanineConfig
+
+    path = Path(__file__).parent / "golden" / "trajectories" / "encoder_config.json"
+    return CanineConfig(**json.loads(path.read_text()))
