@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import string
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .base import Formatter, Tokens, as_list, number_as_text
 from .constants import EOS_IDX, PAD_IDX, SEP_IDX
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SEP_VALUE = "&"
 WITHIN_BLOCK_SEP = ","
@@ -100,6 +104,9 @@ class BlockyFormatter(Formatter):
         chars = (self.map_idx_char.get(token) for token in block)
         return (self.within_block_sep or "").join(char for char in chars if char is not None)
 
+    def _codes_of_row(self, row: pd.DataFrame | pd.Series) -> list[str]:
+        return super()._codes_of_row(row) or [""]
+
     def _code_from_cell(self, value: Any) -> str:
         return number_as_text(value)
 
@@ -152,7 +159,7 @@ def construct_finetune_formatter(
 def _construct(
     block_size: int, target_cols: Sequence[str], chars: Sequence[str], within_block_sep: str | None = None
 ) -> BlockyFormatter:
-    duplicates = sorted({char for char in chars if list(chars).count(char) > 1}) if len(set(chars)) < len(chars) else []
+    duplicates = [char for char, count in Counter(chars).items() if count > 1]
     if duplicates:
         raise ValueError(f"chars holds duplicate characters: {duplicates}; each can stand for one token only")
     map_char_idx = {char: index for index, char in enumerate(chars, start=SEP_IDX + 1)}
