@@ -1,0 +1,84 @@
+"""CANINE's self-attention on torch's fused `scaled_dot_product_attention`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from transformers import CanineModel
+
+
+class FusedSelfAttention(nn.Module):
+    """Takes the place of a CANINE layer's `attention.self`: same parameters, same names, same numbers.
+
+    Args:
+        plain: the module to stand in for; its linear maps and dropout are taken over, not copied.
+    """
+
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+        self.num_attention_heads = plain.num_attention_heads
+        self.attention_head_size = plain.attention_head_size
+        self.query, self.key, self.value = plain.query, plain.key, plain.value
+        self.dropout = plain.dropout
+        self.training = plain.training
+
+    def forward(
+        self, from_tensor: Tensor, to_tensor: Tensor, attention_mask: Tensor | None = None, *options: object
+    ) -> tuple[Tensor, ...]:
+        """Attend from [B, F, hidden] to [B, T, hidden].
+
+        Args:
+            from_tensor: the positions that ask.
+            to_tensor: the positions that answer.
+            attention_mask: [B, F, T] with 1 at keys to attend to and 0 elsewhere, or anything of four dimensions
+                that broadcasts to [B, heads, F, T] and is added to the scores.
+            options: what transformers hands on, by position: in version 4 a head mask, then in all versions whether
+                to return the attention weights.
+
+        Returns:
+            ([B, F, hidden],), or with the weights asked for ([B, F, hidden], [B, heads, F, T]).
+        """
+        *head_mask, output_attentions = options or (False,)
+        query = self._split_heads(self.query(from_tensor))
+        key = self._split_heads(self.key(to_tensor))
+        value = self._split_heads(self.value(to_tensor))
+        if attention_mask is not None and attention_mask.ndim == 3:
+            attention_mask = (1.0 - attention_mask.to(query.dtype)).unsqueeze(1) * torch.finfo(query.dtype).min
+        elif attention_mask is not None:
+            attention_mask = attention_mask.to(query.dtype)
+
+        if output_attentions or any(mask is not None for mask in head_mask):
+            scores = query @ key.transpose(-1, -2) / math.sqrt(self.attention_head_size)
+            weights = self.dropout((scores if attention_mask is None else scores + attention_mask).softmax(-1))
+            for mask in head_mask:
+                weights = weights if mask is None else weights * mask
+            context = (weights @ value).transpose(1, 2).flatten(2)
+            return (context, weights) if output_attentions else (context,)
+
+        dropout = self.dropout.p if self.training else 0.0
+        context = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, dropout_p=dropout)
+        return (context.transpose(1, 2).flatten(2),)
+
+    def _split_heads(self, hidden: Tensor) -> Tensor:
+        return hidden.unflatten(-1, (self.num_attention_heads, self.attention_head_size)).transpose(1, 2)
+
+
+def use_fused_attention(encoder: CanineModel) -> CanineModel:
+    """Convert the self-attention of every layer, in place; parameters and their names stay.
+
+    Idempotent. Returns the same object. Raises ValueError for an encoder with relative positions, which the fused
+    kernel cannot add.
+    """
+    if getattr(encoder.config, "position_embedding_type", "absolute") != "absolute":
+        raise ValueError("fused attention needs absolute positions (config.position_embedding_type)")
+    for stack in (encoder.initial_char_encoder, encoder.encoder, encoder.final_char_encoder):
+        for layer in stack.layer:
+            if not isinstance(layer.attention.self, FusedSelfAttention):
+                layer.attention.self = FusedSelfAttention(layer.attention.self)
+    return encoder

@@ -1,0 +1,340 @@
+"""The models: CANINE as encoder, with a decoder and a linear head, and where their pretrained parts come from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from histocc.errors import UsageError
+from histocc.layers.attention import use_fused_attention
+from histocc.layers.canine import encode, encode_pooled
+from histocc.layers.decoder import MAX_TARGET_LENGTH, TransformerDecoder
+
+if TYPE_CHECKING:
+    from transformers import CanineConfig, CanineModel, CanineTokenizer
+
+__all__ = [
+    "CANINEOccupationClassifier",
+    "CANINEOccupationClassifier_hub",
+    "Seq2SeqMixerOccCANINE",
+    "Seq2SeqMixerOccCANINE_hub",
+    "Seq2SeqOccCANINE",
+    "Seq2SeqOccCANINE_hub",
+    "encode_pooled",
+    "getModel",
+    "load_model_from_checkpoint",
+    "load_tokenizer",
+]
+
+MODEL_DOMAINS = {"Multilingual_CANINE": "google/canine-s"}
+NUM_DECODER_LAYERS = 3
+NUM_DECODER_HEADS = 8
+
+
+def getModel(model_domain: str = "Multilingual_CANINE") -> CanineModel:
+    """The pretrained encoder, in float32.
+
+    Args:
+        model_domain: `'Multilingual_CANINE'` (google/canine-s), the name of a CANINE model on the Hugging Face hub,
+            or a local folder with `config.json` and weights.
+
+    Raises:
+        UsageError: it cannot be found or reached, is no CANINE, or lacks some of the weights.
+    """
+    import torch
+    from transformers import AutoConfig, CanineModel
+
+    name = MODEL_DOMAINS.get(model_domain, str(model_domain))
+    try:
+        config = AutoConfig.from_pretrained(name)
+        if config.model_type != "canine":
+            raise UsageError(f"the encoder '{name}' is a '{config.model_type}' model; a CANINE model is needed")
+        model, report = CanineModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+    except OSError as error:
+        if os.path.isdir(name):
+            problem = f"the folder '{name}' holds no encoder that can be read ({_first_line(error)})"
+        else:
+            problem = (
+                f"the encoder '{name}' is neither a local folder nor in the local cache, and could not be fetched from "
+                f"the Hugging Face hub ({_first_line(error)})"
+            )
+        raise UsageError(
+            f"{problem}. Fetch google/canine-s once on a machine with network access and pass its folder "
+            f"with --encoder FOLDER (a folder with config.json and model.safetensors)."
+        ) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise UsageError(
+            f"the encoder '{name}' lacks {len(missing)} of CANINE's weights, {missing[0]} for one; "
+            f"pass a complete one with --encoder"
+        )
+    return model
+
+
+def load_tokenizer(model_domain: str = "Multilingual_CANINE") -> CanineTokenizer:
+    """The tokenizer of google/canine-s, which serves every CANINE: ids are code points, so no files are needed.
+
+    Args:
+        model_domain: accepted as for `getModel`.
+    """
+    from transformers import CanineTokenizer
+
+    return CanineTokenizer(model_max_length=2048)
+
+
+def load_model_from_checkpoint(
+    checkpoint_path: str | os.PathLike[str], model: nn.Module, model_domain: str = "Multilingual_CANINE"
+) -> tuple[nn.Module, CanineTokenizer]:
+    """Load all weights of `model` from a checkpoint.
+
+    Args:
+        checkpoint_path: a state dict or a training checkpoint, with or without its ending `.bin`.
+        model: the model to fill, changed in place.
+        model_domain: whose tokenizer to return.
+
+    Raises:
+        UsageError: the file is missing, damaged, holds pickled objects, or does not fit the model.
+    """
+    from histocc.weights import read_state_dict
+
+    state, _ = read_state_dict(checkpoint_path)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise UsageError(f"{checkpoint_path} does not fit a {type(model).__name__}: {error}") from error
+    return model, load_tokenizer(model_domain)
+
+
+class CANINEOccupationClassifier(nn.Module):
+    """CANINE's pooled encoding, dropout, and one linear layer: a logit for every class.
+
+    Args:
+        n_classes: number of classes, C.
+        model_domain: where the pretrained encoder comes from, see `getModel`.
+        dropout_rate: dropout before the linear layer.
+        encoder: a ready `CanineModel`, or a `CanineConfig` for random weights, instead of `model_domain`.
+        fast_encoder: run only what the output depends on, on fused attention. The numbers are the same up to
+            rounding; False runs transformers' own forward.
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        model_domain: str = "Multilingual_CANINE",
+        dropout_rate: float | None = None,
+        *,
+        encoder: CanineModel | CanineConfig | None = None,
+        fast_encoder: bool = True,
+    ) -> None:
+        super().__init__()
+        self.basemodel = _build_encoder(model_domain, encoder, fast_encoder)
+        self.fast_encoder = fast_encoder
+        self.dropout = nn.Dropout(dropout_rate or 0.0)
+        self.out = nn.Linear(self.basemodel.config.hidden_size, n_classes)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits [B, C] for int64 [B, L] ids and mask.
+
+        L may be anything from the batch's longest text rounded up to a multiple of 4: padding has no effect.
+        """
+        if self.fast_encoder:
+            pooled = encode_pooled(self.basemodel, input_ids, attention_mask)
+        else:
+            pooled = self.basemodel(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+        return self.out(self.dropout(pooled))
+
+
+class Seq2SeqOccCANINE(nn.Module):
+    """CANINE with a transformer decoder that writes codes token by token.
+
+    Args:
+        model_domain: where the pretrained encoder comes from, see `getModel`.
+        num_classes: the formatter's `num_classes`, one size per position of the label (T of them).
+        dropout_rate: dropout of the decoder and the flat head (none by default); the encoder keeps its own.
+        decoder_dim_feedforward: feed-forward width of the decoder (the hidden size by default).
+        encoder: a ready `CanineModel`, or a `CanineConfig` for random weights, instead of `model_domain`.
+        fast_encoder: fused attention and no superfluous work in the encoder. The numbers are the same up to
+            rounding; False runs transformers' own forward.
+
+    Raises:
+        UsageError: labels of more than 129 tokens, or a hidden size that 8 heads do not divide.
+    """
+
+    def __init__(
+        self,
+        model_domain: str,
+        num_classes: Sequence[int],
+        dropout_rate: float | None = None,
+        decoder_dim_feedforward: int | None = None,
+        *,
+        encoder: CanineModel | CanineConfig | None = None,
+        fast_encoder: bool = True,
+    ) -> None:
+        super().__init__()
+        if len(num_classes) - 1 > MAX_TARGET_LENGTH:
+            raise UsageError(
+                f"labels are {len(num_classes)} tokens long (codes x block size + 2), and the decoder takes at most "
+                f"{MAX_TARGET_LENGTH + 1}: use fewer code columns (--target-cols) or a smaller --block-size"
+            )
+        self.encoder = _build_encoder(model_domain, encoder, fast_encoder)
+        self.fast_encoder = fast_encoder
+        hidden_size = self.encoder.config.hidden_size
+        if hidden_size % NUM_DECODER_HEADS:
+            raise UsageError(
+                f"the encoder's hidden size is {hidden_size}, and the decoder needs a multiple of {NUM_DECODER_HEADS}"
+            )
+        self.vocab_size = max(num_classes) + 1
+        self.decoder = TransformerDecoder(
+            num_decoder_layers=NUM_DECODER_LAYERS,
+            emb_size=hidden_size,
+            nhead=NUM_DECODER_HEADS,
+            vocab_size=self.vocab_size,
+            dim_feedforward=decoder_dim_feedforward or hidden_size,
+            dropout=dropout_rate or 0.0,
+        )
+
+    def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        if self.fast_encoder:
+            return encode(self.encoder, input_ids, attention_mask)
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        return output.last_hidden_state, output.pooler_output
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+        """Memory [B, L, hidden] for int64 [B, L] ids and mask."""
+        return self._encode(input_ids, attention_mask)[0]
+
+    def decode(
+        self,
+        memory: Tensor,
+        target: Tensor,
+        target_mask: Tensor | None = None,
+        target_padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Logits [B, T-1, V]; masks as `histocc.utils.create_mask` makes them. Padded text is attended to as well."""
+        return self.decoder(memory, target, target_mask, target_padding_mask)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        target: Tensor,
+        target_mask: Tensor | None = None,
+        target_padding_mask: Tensor | None = None,
+    ) -> Any:
+        """Logits [B, T-1, V] for `target` = `targets_seq2seq[:, :-1]` (teacher forcing)."""
+        memory = self.encode(input_ids, attention_mask)
+        return self.decode(memory, target, target_mask, target_padding_mask)
+
+
+class Seq2SeqMixerOccCANINE(Seq2SeqOccCANINE):
+    """`Seq2SeqOccCANINE` with a linear head beside the decoder: a logit for each of `num_classes_flat` codes.
+
+    The arguments are those of `Seq2SeqOccCANINE`, and `num_classes_flat`, C.
+    """
+
+    def __init__(
+        self,
+        model_domain: str,
+        num_classes: Sequence[int],
+        num_classes_flat: int,
+        dropout_rate: float | None = None,
+        decoder_dim_feedforward: int | None = None,
+        *,
+        encoder: CanineModel | CanineConfig | None = None,
+        fast_encoder: bool = True,
+    ) -> None:
+        super().__init__(
+            model_domain,
+            num_classes,
+            dropout_rate,
+            decoder_dim_feedforward,
+            encoder=encoder,
+            fast_encoder=fast_encoder,
+        )
+        self.linear_decoder = nn.Linear(self.encoder.config.hidden_size, num_classes_flat)
+        self.linear_decoder_drop = nn.Dropout(dropout_rate or 0.0)
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Memory [B, L, hidden] and the pooled encoding [B, hidden] for int64 [B, L] ids and mask."""
+        return self._encode(input_ids, attention_mask)
+
+    def _linear_head(self, pooled: Tensor) -> Tensor:
+        # Dropout on the logits, not before the layer: published checkpoints were trained this way.
+        return self.linear_decoder_drop(self.linear_decoder(pooled))
+
+    def forward_linear(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits of the linear head alone, [B, C]; the way back to characters is left out."""
+        if self.fast_encoder:
+            pooled = encode_pooled(self.encoder, input_ids, attention_mask)
+        else:
+            _, pooled = self._encode(input_ids, attention_mask)
+        return self._linear_head(pooled)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        target: Tensor,
+        target_mask: Tensor | None = None,
+        target_padding_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of the decoder [B, T-1, V] and of the linear head [B, C], for `target` = `targets_seq2seq[:, :-1]`."""
+        memory, pooled = self.encode(input_ids, attention_mask)
+        out_seq2seq = self.decode(memory, target, target_mask, target_padding_mask)
+        return out_seq2seq, self._linear_head(pooled)
+
+
+class CANINEOccupationClassifier_hub(CANINEOccupationClassifier, PyTorchModelHubMixin):
+    """`CANINEOccupationClassifier` for the hub: `config` holds `n_classes, model_domain, dropout_rate`."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config["n_classes"], config["model_domain"], config.get("dropout_rate"))
+
+
+class Seq2SeqOccCANINE_hub(Seq2SeqOccCANINE, PyTorchModelHubMixin):
+    """`Seq2SeqOccCANINE` for the hub: `config` holds `model_domain, num_classes`.
+
+    Optional: `dropout_rate, decoder_dim_feedforward`.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(
+            config["model_domain"],
+            config["num_classes"],
+            config.get("dropout_rate"),
+            config.get("decoder_dim_feedforward"),
+        )
+
+
+class Seq2SeqMixerOccCANINE_hub(Seq2SeqMixerOccCANINE, PyTorchModelHubMixin):
+    """`Seq2SeqMixerOccCANINE` for the hub: `config` holds `model_domain, num_classes, num_classes_flat`.
+
+    Optional: `dropout_rate, decoder_dim_feedforward`.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(
+            config["model_domain"],
+            config["num_classes"],
+            config["num_classes_flat"],
+            config.get("dropout_rate"),
+            config.get("decoder_dim_feedforward"),
+        )
+
+
+def _build_encoder(model_domain: str, encoder: CanineModel | CanineConfig | None, fast_encoder: bool) -> CanineModel:
+    from transformers import CanineConfig, CanineModel
+
+    if encoder is None:
+        encoder = getModel(model_domain)
+    elif isinstance(encoder, CanineConfig):
+        encoder = CanineModel(encoder)
+    return use_fused_attention(encoder) if fast_encoder else encoder
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
