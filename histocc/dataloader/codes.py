@@ -1,0 +1,131 @@
+"""The distinct codes of a data set: each is looked up and tokenised once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .rows import BadValueError, as_paths, read_chunks
+
+# How other programs write an empty cell of a number column; none of them can be a class index.
+MISSING_NUMBERS = frozenset({"na", "n/a", "nan", "<na>", "none", "null"})
+
+
+def whole_number(text: str) -> int | None:
+    """The whole number that a text stands for (`'5'`, `'5.0'`), None if it is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() else None
+
+
+class CodeTable:
+    """Numbers the codes of a table in order of appearance.
+
+    With the HISCO formatter (any with `code_from_class`) cells hold class indices; with the others the codes
+    themselves. The class of a code is `map_code_label[code]`, or the code as a whole number where there is no map.
+
+    Args:
+        formatter: gives the tokens.
+        num_classes: C; classes are 0 .. C - 1.
+        map_code_label: class of each code.
+        tokenise: False where tokens are not needed.
+
+    Attributes:
+        codes: text of each code.
+        cells: a spelling of each code as the table has it (for HISCO the class index).
+    """
+
+    def __init__(
+        self, formatter: Any, num_classes: int, map_code_label: Mapping[str, int] | None = None, tokenise: bool = True
+    ) -> None:
+        self.codes: list[str] = []
+        self.cells: list[str] = []
+        self._formatter = formatter
+        self._num_classes = num_classes
+        self._map = map_code_label
+        self._tokenise = tokenise
+        self.holds_classes = hasattr(formatter, "code_from_class")
+        self._ids: dict[str, int] = {}
+        self._classes: list[int] = []
+        self._blocks: list[np.ndarray] = []
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def lookup(self, cell: str) -> int:
+        """Number of the code in a cell; -1 for a blank one.
+
+        Raises:
+            BadValueError: if the cell holds no code, or none that the key and the formatter know.
+        """
+        text = cell.strip() if self.holds_classes else cell
+        if not text.strip() or (self.holds_classes and text.lower() in MISSING_NUMBERS):
+            return -1
+        if self.holds_classes:
+            number = whole_number(text)
+            if number is None:
+                raise BadValueError(f"no class index, that is a whole number from 0 to {self._num_classes - 1}")
+            text = str(number)
+        if text not in self._ids:
+            self._add(cell, text)
+        return self._ids[text]
+
+    def classes(self) -> np.ndarray:
+        """Class of each code, int64 [number of codes + 1]; the last is -1, so that label -1 gives -1."""
+        return np.array([*self._classes, -1], dtype=np.int64)
+
+    def tokens(self, pad: int) -> np.ndarray:
+        """Tokens of each code, the narrowest integers [number of codes + 1, S]; the last row is `pad`."""
+        from .rows import smallest
+
+        return smallest(np.stack([*self._blocks, np.full(self._formatter.block_size, pad, dtype=np.int64)]))
+
+    def _add(self, cell: str, text: str) -> None:
+        class_index = self._class_of(cell, text)
+        try:
+            code = self._formatter.code_from_class(int(text)) if self.holds_classes else text
+            block = self._formatter.encode_block(code) if self._tokenise else None
+        except ValueError as error:
+            raise BadValueError("a code that the formatter cannot write", str(error)) from error
+        self._ids[text] = len(self.codes)
+        self.codes.append(code)
+        self.cells.append(text)
+        self._classes.append(class_index)
+        if block is not None:
+            self._blocks.append(block)
+
+    def _class_of(self, cell: str, text: str) -> int:
+        if self._map is None:
+            class_index = whole_number(text)
+            if class_index is None:
+                raise BadValueError("no number, and there is no key that gives the code a class")
+        else:
+            class_index = self._map.get(cell, self._map.get(text))
+            if class_index is None:
+                raise BadValueError("a code that is not in the key; correct it, or add it to the key")
+        if not 0 <= class_index < self._num_classes:
+            raise BadValueError(f"a class outside 0..{self._num_classes - 1}")
+        return int(class_index)
+
+
+def codes_in_order(paths: Sequence[str | os.PathLike[str]], columns: Sequence[str]) -> dict[str, int]:
+    """Class of each distinct code of some files, numbered by first appearance: row by row, left to right.
+
+    A row's codes end at its first empty cell.
+
+    Raises:
+        UsageError: if a file cannot be read as a table.
+    """
+    codes: dict[str, int] = {}
+    for path in as_paths(paths):
+        for chunk in read_chunks(path, columns):
+            cells = chunk[list(columns)].to_numpy(dtype=object)
+            present = np.logical_and.accumulate(chunk[list(columns)].map(str.strip).to_numpy() != "", axis=1)
+            for code in dict.fromkeys(cells[present]):
+                codes.setdefault(code, len(codes))
+    return codes

@@ -1,0 +1,89 @@
+"""Text to CANINE ids, a whole batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+CLS = 0xE000
+SEP = 0xE001
+LANGUAGE_SEPARATOR = "[SEP]"  # five literal characters between language and description
+UNKNOWN_LANGUAGE = "unk"
+
+
+def codepoints_of(text: str) -> np.ndarray:
+    """The code points of a string, uint32 [number of characters]."""
+    return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+
+
+def text_of(codepoints: np.ndarray) -> str:
+    """The string that code points spell; the inverse of `codepoints_of`."""
+    return codepoints.astype("<u4", copy=False).tobytes().decode("utf-32-le")
+
+
+def texts_of(codepoints: np.ndarray, lengths: np.ndarray) -> list[str]:
+    """Strings from the code points of many texts, joined end to end."""
+    joined = text_of(codepoints)
+    ends = np.cumsum(lengths)
+    return [joined[start:end] for start, end in zip((ends - lengths).tolist(), ends.tolist())]
+
+
+class LanguagePrefixes:
+    """What stands in front of a description: [CLS], the language, and the five characters `[SEP]`.
+
+    Attributes:
+        ids: int64 [number of languages + 1, P]; the last row is that of `unk`.
+        lengths: int64 [number of languages + 1].
+        unknown: index of `unk` in both.
+    """
+
+    def __init__(self, languages: Sequence[str]) -> None:
+        prefixes = [codepoints_of(language + LANGUAGE_SEPARATOR) for language in (*languages, UNKNOWN_LANGUAGE)]
+        self.unknown = len(languages)
+        self.lengths = np.array([len(prefix) + 1 for prefix in prefixes], dtype=np.int64)
+        self.ids = np.zeros((len(prefixes), int(self.lengths.max())), dtype=np.int64)
+        self.ids[:, 0] = CLS
+        for row, prefix in zip(self.ids, prefixes):
+            row[1 : len(prefix) + 1] = prefix
+
+
+def encode_texts(
+    codepoints: np.ndarray, lengths: np.ndarray, language_index: np.ndarray, prefixes: LanguagePrefixes, max_len: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and attention mask as transformers' `CanineTokenizer` gives them for `language + '[SEP]' + text`.
+
+    Ids are the code points themselves between [CLS] (U+E000) and [SEP] (U+E001), cut to `max_len` ids with the closing
+    [SEP] kept, then padded with 0. U+0000 and the private-use characters U+E000..U+E004 that mean something to CANINE
+    are no exception when they occur in a text: they keep their code point and are attended to. (The tokenizer does the
+    same, but for transformers 4, which drops white space before U+E003.)
+
+    Args:
+        codepoints: the texts' code points end to end, uint32 [sum of lengths].
+        lengths: characters of each text, int64 [B].
+        language_index: row of `prefixes` for each text, [B].
+        prefixes: the languages' prefixes.
+        max_len: L, at least 2.
+
+    Returns:
+        `input_ids` and `attention_mask`, both int64 [B, L].
+    """
+    rows = len(lengths)
+    room = max_len - 1  # the closing [SEP] takes one
+    before = np.minimum(prefixes.lengths[language_index], room)
+    kept = np.minimum(lengths, room - before)
+    starts = np.cumsum(lengths) - lengths
+
+    ids = np.zeros((rows, max_len), dtype=np.int64)
+    width = min(prefixes.ids.shape[1], room)
+    ids[:, :width] = prefixes.ids[language_index, :width]
+
+    first = np.arange(rows) * max_len + before
+    kept_starts = np.cumsum(kept) - kept
+    step = np.arange(int(kept.sum()))
+    flat = ids.reshape(-1)
+    flat[step + np.repeat(first - kept_starts, kept)] = codepoints[step + np.repeat(starts - kept_starts, kept)]
+    flat[first + kept] = SEP
+
+    mask = (np.arange(max_len) <= (before + kept)[:, None]).astype(np.int64)
+    return ids, mask

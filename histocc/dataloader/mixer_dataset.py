@@ -1,0 +1,257 @@
+"""The data set of the mixer: descriptions with a label as tokens and as classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ..errors import UsageError
+from ..formatter import BOS_IDX, EOS_IDX, PAD_IDX
+from .augmentation import ADD_DESCRIPTION, BatchAugmenter
+from .codes import CodeTable
+from .descriptions import Descriptions
+from .draws import Draws
+from .encoding import LANGUAGE_SEPARATOR, UNKNOWN_LANGUAGE, LanguagePrefixes, codepoints_of, encode_texts, texts_of
+from .rows import read_table
+from .words import Words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TARGET_COLUMNS: dict[str, tuple[str, ...]] = {
+    "hisco": ("code1", "code2", "code3", "code4", "code5"),
+    "occ1950": ("OCC1950_1", "OCC1950_2"),
+}
+
+
+def target_columns(target_cols: str | Sequence[str], formatter: Any) -> list[str]:
+    """Names of the code columns that `target_cols` means.
+
+    Args:
+        target_cols: `'hisco'`, `'occ1950'`, or the names themselves.
+        formatter: limits their number to its `max_num_codes`.
+
+    Raises:
+        UsageError: for another word, or for more columns than the formatter has blocks.
+    """
+    room = formatter.max_num_codes
+    if isinstance(target_cols, str):
+        if target_cols not in TARGET_COLUMNS:
+            raise UsageError(
+                f"target_cols is {target_cols!r}, but must be one of {', '.join(map(repr, TARGET_COLUMNS))} "
+                "or a list of column names (--target-col-naming, --target-cols)."
+            )
+        return list(TARGET_COLUMNS[target_cols][:room])
+    if not 0 < len(target_cols) <= room:
+        raise UsageError(
+            f"{len(target_cols)} target columns are named ({', '.join(target_cols)}), "
+            f"but a row has room for 1 to {room} codes (--target-cols)."
+        )
+    return list(target_cols)
+
+
+class OccDatasetMixerInMemMultipleFiles(Dataset):
+    """Rows of one or more CSV or Parquet files, held in memory without a Python object per row.
+
+    The files have the columns `occ1`, `lang` and the target columns; others are not read. Text is text, also when it is
+    spelt `nan`, `NA` or `null`; an empty cell of a target column is a missing code, and the first one ends the row.
+
+    In training, a row may first be joined by a description of its first code; then it is attacked, stripped of `'`, `[`
+    and `]` at both ends, and its language may be replaced by `unk`. All of this is a function of (seed, epoch, row).
+
+    Args:
+        fnames_data: the files.
+        formatter: a formatter of `histocc.formatter`.
+        tokenizer: not used, ids are CANINE's code points; kept so that existing calls work. May be None.
+        max_input_len: L, ids of a row.
+        num_classes_flat: C.
+        training: augment.
+        alt_prob: probability that a row is attacked.
+        n_trans: transformations of an attacked row.
+        unk_lang_prob: probability that the language is replaced by `unk`.
+        target_cols: `'hisco'` (`code1` .. `code5`), `'occ1950'` (`OCC1950_1`, `OCC1950_2`) or column names.
+        map_code_label: class of each code; without it codes are their own classes.
+        word_freq_table: columns `word` and `freq`; words to insert, in place of those of the data itself.
+        seed: of the augmentation.
+        descriptions: descriptions to join in training.
+
+    Attributes:
+        languages: distinct languages, in order of appearance.
+        language_index: index of each row's language, [n].
+        map_code_label: as given.
+        epoch: the epoch whose augmentation `dataset[i]` shows; loaders carry their own.
+
+    Raises:
+        UsageError: all that is wrong with the files, with file, column, row number and value.
+    """
+
+    def __init__(
+        self,
+        fnames_data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        formatter: Any,
+        tokenizer: Any,
+        max_input_len: int,
+        num_classes_flat: int,
+        training: bool = True,
+        alt_prob: float = 0.3,
+        n_trans: int = 3,
+        unk_lang_prob: float = 0.25,
+        target_cols: str | Sequence[str] = "hisco",
+        map_code_label: Mapping[str, int] | None = None,
+        word_freq_table: pd.DataFrame | None = None,
+        *,
+        seed: int = 42,
+        descriptions: Descriptions | None = None,
+    ) -> None:
+        del tokenizer
+        if max_input_len < 2:
+            raise UsageError(f"max_input_len is {max_input_len}, but [CLS] and [SEP] alone take 2 (--max-len).")
+        self.target_cols = target_columns(target_cols, formatter)
+        self.map_code_label = map_code_label
+        self.formatter = formatter
+        self.max_input_len = max_input_len
+        self.num_classes_flat = num_classes_flat
+        self.training = training
+        self.epoch = 0
+
+        codes = CodeTable(formatter, num_classes_flat, map_code_label)
+        table = read_table(fnames_data, self.target_cols, codes.lookup)
+        self.text = table.text
+        self.languages = table.languages
+        self.language_index = table.language_index
+        self.labels = table.labels
+        self.codes = codes.codes
+        self._code_cells = np.array([*map(int, codes.cells), -1]) if codes.holds_classes else None
+        self._classes = codes.classes()
+        self._tokens = codes.tokens(PAD_IDX)
+        self._prefixes = LanguagePrefixes(self.languages)
+
+        self.augmenter: BatchAugmenter | None = None
+        self.descriptions: Descriptions | None = None
+        if training:
+            words = None
+            if alt_prob > 0 and n_trans > 0:
+                words = (
+                    Words.from_column(self.text) if word_freq_table is None else Words.from_frequencies(word_freq_table)
+                )
+            self.augmenter = BatchAugmenter(alt_prob, n_trans, unk_lang_prob, words, seed)
+            self.descriptions = descriptions
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        """One row, augmented as in epoch `self.epoch`.
+
+        Returns:
+            `occ1`, the input text; `input_ids` and `attention_mask`, int64 [L]; `targets_seq2seq`, int64 [T];
+            `targets_linear`, float32 [C], 1 at the row's classes.
+
+        Raises:
+            IndexError: if there is no such row.
+        """
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """The items of several rows, made at once (torch's `DataLoader` asks for them so)."""
+        index = np.asarray(rows, dtype=np.int64)
+        outside = (index < -len(self)) | (index >= len(self))
+        if outside.any():
+            raise IndexError(f"row {index[outside][0]} of {len(self)}")
+        index %= len(self)
+        codepoints, lengths, languages = self._texts(index, self.epoch)
+        batch = self._batch(index, codepoints, lengths, languages)
+        names = [*self.languages, UNKNOWN_LANGUAGE]
+        linear = torch.zeros(len(index), self.num_classes_flat)
+        classes = batch["targets_classes"]
+        row, column = torch.nonzero(classes >= 0, as_tuple=True)
+        linear[row, classes[row, column]] = 1
+        return [
+            {
+                "occ1": names[language] + LANGUAGE_SEPARATOR + text,
+                "input_ids": batch["input_ids"][i],
+                "attention_mask": batch["attention_mask"][i],
+                "targets_seq2seq": batch["targets_seq2seq"][i],
+                "targets_linear": linear[i],
+            }
+            for i, (language, text) in enumerate(zip(languages.tolist(), texts_of(codepoints, lengths)))
+        ]
+
+    def batch(self, rows: np.ndarray, epoch: int | None = None) -> dict[str, torch.Tensor]:
+        """Several rows as one batch, ready for the engine.
+
+        Args:
+            rows: row numbers, 0 .. n - 1, [B].
+            epoch: whose augmentation to apply; `self.epoch` by default.
+
+        Returns:
+            int64 tensors: `input_ids`, `attention_mask` [B, L]; `targets_seq2seq` [B, T]; `targets_classes` [B, K],
+            -1 where there is no code; `rows` [B].
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        return self._batch(rows, *self._texts(rows, self.epoch if epoch is None else epoch))
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a table, built anew: `occ1`, `lang` and the target columns.
+
+        Codes are text, None where they are missing; class indices (HISCO) are whole numbers, missing ones `<NA>`.
+        """
+        import pandas as pd
+
+        languages = np.array(self.languages, dtype=object)
+        columns: dict[str, Any] = {"occ1": self.text.to_list(), "lang": languages[self.language_index]}
+        cells = np.array([*self.codes, None], dtype=object)
+        for name, labels in zip(self.target_cols, self.labels.T):
+            if self._code_cells is not None:
+                columns[name] = pd.arrays.IntegerArray(self._code_cells[labels], labels < 0)
+            else:
+                columns[name] = cells[labels]
+        return pd.DataFrame(columns)
+
+    def _texts(self, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Code points end to end, length and language (an index of the prefixes) of each row's input text."""
+        codepoints, lengths = self.text.take(rows)
+        languages = self.language_index[rows].astype(np.int64)
+        if self.augmenter is not None:
+            draws = self.augmenter.draws(rows, epoch)
+            if self.descriptions is not None:
+                codepoints, lengths = self._describe(rows, codepoints, lengths, languages, draws)
+            codepoints, lengths = self.augmenter.attack(codepoints, lengths, draws)
+            languages[self.augmenter.hides_language(draws)] = self._prefixes.unknown
+        return codepoints, lengths, languages
+
+    def _describe(
+        self, rows: np.ndarray, codepoints: np.ndarray, lengths: np.ndarray, languages: np.ndarray, draws: Draws
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Join descriptions to some of the texts."""
+        texts = texts_of(codepoints, lengths)
+        first_codes = self.labels[rows, 0]
+        for i in np.flatnonzero(draws.uniform(ADD_DESCRIPTION) < self.descriptions.prob).tolist():
+            texts[i] = self.descriptions.join(texts[i], self.codes[first_codes[i]], self.languages[languages[i]])
+        return codepoints_of("".join(texts)), np.array([len(text) for text in texts], dtype=np.int64)
+
+    def _batch(
+        self, rows: np.ndarray, codepoints: np.ndarray, lengths: np.ndarray, languages: np.ndarray
+    ) -> dict[str, torch.Tensor]:
+        ids, mask = encode_texts(codepoints, lengths, languages, self._prefixes, self.max_input_len)
+        labels = self.labels[rows]
+        tokens = self._tokens[labels].reshape(len(rows), -1)
+        targets = np.full((len(rows), self.formatter.max_seq_len), PAD_IDX, dtype=np.int64)
+        targets[:, 0] = BOS_IDX
+        targets[:, 1 : 1 + tokens.shape[1]] = tokens
+        targets[:, -1] = EOS_IDX
+        classes = np.full((len(rows), self.formatter.max_num_codes), -1, dtype=np.int64)
+        classes[:, : labels.shape[1]] = self._classes[labels]
+        return {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask),
+            "targets_seq2seq": torch.from_numpy(targets),
+            "targets_classes": torch.from_numpy(classes),
+            "rows": torch.from_numpy(rows),
+        }

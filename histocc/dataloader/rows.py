@@ -1,0 +1,428 @@
+"""Tables on disk to rows in memory, without a Python object per row."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import Problems, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHUNK_ROWS = 100_000
+MAX_EXAMPLES = 10
+PARQUET_SUFFIXES = (".parquet", ".pq")
+PROGRESS_FROM_BYTES = 32 * 2**20
+
+
+def smallest(values: np.ndarray) -> np.ndarray:
+    """The same integers in the narrowest of int8, int16, int32, int64 that holds them."""
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    for dtype in (np.int8, np.int16, np.int32):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return values.astype(dtype, copy=False)
+    return values.astype(np.int64, copy=False)
+
+
+def take_text(data: np.ndarray, starts: np.ndarray, byte_lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Code points of many pieces of a UTF-8 buffer.
+
+    Args:
+        data: uint8, the buffer.
+        starts: first byte of each piece, int64 [B].
+        byte_lengths: bytes of each piece, int64 [B].
+
+    Returns:
+        The pieces' code points end to end, uint32, and the number of characters of each, int64 [B].
+    """
+    ends = np.cumsum(byte_lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    piece = data[np.arange(total) + np.repeat(starts - (ends - byte_lengths), byte_lengths)]
+    codepoints = np.frombuffer(piece.tobytes().decode("utf-8").encode("utf-32-le"), dtype="<u4")
+    if len(codepoints) == total:  # ASCII
+        return codepoints, byte_lengths
+    characters = np.concatenate(([0], np.cumsum((piece & 0xC0) != 0x80)))
+    return codepoints, characters[ends] - characters[ends - byte_lengths]
+
+
+class TextColumn:
+    """Many strings in one UTF-8 buffer.
+
+    Attributes:
+        data: uint8, all strings end to end.
+        offsets: int64 [n + 1]; string i is `data[offsets[i]:offsets[i + 1]]`.
+    """
+
+    def __init__(self, data: np.ndarray, offsets: np.ndarray) -> None:
+        self.data = data
+        self.offsets = offsets
+
+    @classmethod
+    def from_strings(cls, strings: Iterable[str]) -> TextColumn:
+        """A column of the given strings."""
+        builder = TextColumnBuilder()
+        builder.extend(strings)
+        return builder.build()
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> str:
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        row %= len(self)
+        return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes().decode("utf-8")
+
+    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The texts of some rows: code points end to end, uint32, and characters of each, int64 [len(rows)]."""
+        starts = self.offsets[rows]
+        return take_text(self.data, starts, self.offsets[rows + 1] - starts)
+
+    def to_list(self) -> list[str]:
+        """All strings as Python objects."""
+        return [self[row] for row in range(len(self))]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.data.nbytes + self.offsets.nbytes
+
+
+class TextColumnBuilder:
+    """Collects strings chunk by chunk for a `TextColumn`."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._lengths: list[np.ndarray] = []
+
+    def extend(self, strings: Iterable[str]) -> None:
+        """Append strings."""
+        encoded = [string.encode("utf-8") for string in strings]
+        self._lengths.append(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
+        self._data += b"".join(encoded)
+
+    def build(self) -> TextColumn:
+        """The column; it takes over the buffer, so nothing is copied."""
+        lengths = np.concatenate([np.zeros(1, dtype=np.int64), *self._lengths])
+        return TextColumn(np.frombuffer(self._data, dtype=np.uint8), np.cumsum(lengths, out=lengths))
+
+
+@dataclass
+class Table:
+    """Rows in memory.
+
+    Attributes:
+        text: the descriptions.
+        languages: distinct languages in order of appearance.
+        language_index: index into `languages`, the narrowest integers, [n].
+        labels: what `lookup` gave for each code column, the narrowest integers, [n, code columns]; -1 = no code.
+    """
+
+    text: TextColumn
+    languages: list[str]
+    language_index: np.ndarray
+    labels: np.ndarray
+
+
+class BadValueError(ValueError):
+    """A cell that holds no code; `kind` is the heading it is reported under, the message what is wrong with it."""
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+@dataclass
+class _BadCells:
+    """Cells that cannot be used, by kind: how many, and the first few of them."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, detail: str, path: Path, column: str, value: str, rows: np.ndarray) -> None:
+        """Note cells with the same value; `rows` are 0-based data rows of the file."""
+        self.counts[kind] = self.counts.get(kind, 0) + len(rows)
+        examples = self.examples.setdefault(kind, [])
+        for row in rows[: MAX_EXAMPLES - len(examples)].tolist():
+            # Row 1 is the header, so that numbers are those a spreadsheet shows.
+            examples.append(f"{path}, row {row + 2}, column {column!r}: {value!r}" + (f" ({detail})" if detail else ""))
+
+    def report(self, problems: Problems) -> None:
+        for kind, count in self.counts.items():
+            listed = self.examples[kind]
+            more = [f"... and {count - len(listed):,} more"] if count > len(listed) else []
+            cells = "1 cell" if count == 1 else f"{count:,} cells"
+            lines = "\n".join(f"  {line}" for line in (*listed, *more))
+            problems.add(f"{cells}: {kind} (row numbers count the header as row 1):\n{lines}")
+
+
+def as_paths(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """One path or several, as a list."""
+    return [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(path) for path in paths]
+
+
+def check_files(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    columns: Sequence[str],
+    *,
+    flag: str = "",
+    problems: Problems | None = None,
+) -> Problems:
+    """Look at files before anything expensive happens: do they exist, and have they the columns and any rows?
+
+    Args:
+        paths: CSV or Parquet files.
+        columns: names that each file must have.
+        flag: the command-line flag that named the files, for the messages.
+        problems: a collector to add to; a new one by default.
+
+    Returns:
+        The collector with what is wrong; nothing is raised.
+    """
+    problems = Problems() if problems is None else problems
+    hint = f" (see {flag})" if flag else ""
+    listed = as_paths(paths)
+    if not listed:
+        problems.add(f"No data file is given{hint}.")
+    for path in listed:
+        try:
+            names, has_rows = _peek(path)
+        except UsageError as error:
+            problems.add(f"{error}{hint}")
+            continue
+        missing = [column for column in columns if column not in names]
+        if missing:
+            what = f"no column {missing[0]!r}" if len(missing) == 1 else f"no columns {', '.join(map(repr, missing))}"
+            there = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+            problems.add(f"{path} has {what}; its columns are: {there}. Rename them in the file, or name others{hint}.")
+        if not has_rows:
+            problems.add(f"{path} has no rows: the table is empty{hint}.")
+    return problems
+
+
+def read_table(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    code_columns: Sequence[str],
+    lookup: Callable[[str], int],
+    *,
+    text_column: str = "occ1",
+    language_column: str = "lang",
+    gap_ends_row: bool = True,
+    require_code: bool = True,
+    flag: str = "",
+) -> Table:
+    """Read CSV or Parquet files, one after the other, in chunks.
+
+    Text is text: `nan`, `NA` or `42` stay what they are; only an empty cell is empty. Other columns are not kept.
+
+    Args:
+        paths: the files, UTF-8.
+        code_columns: columns that hold codes.
+        lookup: from the text of a code cell to a number >= 0, or -1 for a missing code; called once for each distinct
+            text of a chunk; raises `BadValueError`.
+        text_column: column of the descriptions.
+        language_column: column of the languages.
+        gap_ends_row: drop the codes of a row behind its first missing one.
+        require_code: a row without a first code is an error.
+        flag: the command-line flag that named the files, for the messages.
+
+    Raises:
+        UsageError: all that is wrong with the files, with file, column, row number and value.
+    """
+    columns = list(dict.fromkeys([text_column, language_column, *code_columns]))
+    problems = check_files(paths, columns, flag=flag)
+    problems.raise_if_any()
+
+    bad = _BadCells()
+    text = TextColumnBuilder()
+    language_ids: dict[str, int] = {}
+    language_parts: list[np.ndarray] = []
+    label_parts: list[np.ndarray] = []
+    for path in as_paths(paths):
+        first_row = 0
+        try:
+            for chunk in _progress(path, read_chunks(path, columns)):
+                text.extend(chunk[text_column].tolist())
+                index, names = _distinct(chunk[language_column])
+                ids = np.array([language_ids.setdefault(name, len(language_ids)) for name in names], dtype=np.int32)
+                language_parts.append(smallest(ids[index]))
+                labels = _labels(chunk, code_columns, lookup, gap_ends_row, require_code, bad, path, first_row)
+                label_parts.append(smallest(labels))
+                first_row += len(chunk)
+        except UsageError as error:
+            problems.add(str(error))
+    bad.report(problems)
+    problems.raise_if_any()
+    return Table(
+        text.build(),
+        list(language_ids),
+        smallest(np.concatenate(language_parts)),
+        smallest(np.concatenate(label_parts)),
+    )
+
+
+def read_chunks(
+    path: str | os.PathLike[str], columns: Sequence[str], chunk_rows: int = CHUNK_ROWS
+) -> Iterator[pd.DataFrame]:
+    """Some columns of a CSV or Parquet file as text, `''` where there is nothing, a number of rows at a time.
+
+    Numbers of a Parquet file become text, without decimals where they are whole (`61110.0` gives `'61110'`).
+
+    Raises:
+        UsageError: if the file cannot be read as a table.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    if path.suffix.lower() in PARQUET_SUFFIXES:
+        for batch in _parquet_file(path).iter_batches(batch_size=chunk_rows, columns=list(columns)):
+            yield pd.DataFrame({name: _as_text(batch.column(name).to_pylist()) for name in columns}, dtype=object)
+        return
+    try:
+        with _open_csv(path, usecols=list(columns), chunksize=chunk_rows) as chunks:
+            for chunk in chunks:
+                yield chunk.fillna("")
+    except UnicodeDecodeError as error:
+        raise UsageError(_not_utf8(path)) from error
+    except pd.errors.ParserError as error:
+        raise UsageError(_not_a_table(path, error)) from error
+
+
+def _open_csv(path: Path, **options: Any) -> Any:
+    import pandas as pd
+
+    # index_col=False: a comma too many at the end of the lines must not turn the first column into an index.
+    return pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, index_col=False, **options)
+
+
+def _peek(path: Path) -> tuple[list[str], bool]:
+    """Column names of a file and whether it has rows; `UsageError` if it cannot be read."""
+    import pandas as pd
+
+    if not path.exists():
+        raise UsageError(f"{path} does not exist: check the path.")
+    if not path.is_file():
+        raise UsageError(f"{path} is not a file: name the table itself.")
+    if path.suffix.lower() in PARQUET_SUFFIXES:
+        file = _parquet_file(path)
+        return list(file.schema_arrow.names), file.metadata.num_rows > 0
+    try:
+        head = _open_csv(path, nrows=1)
+    except pd.errors.EmptyDataError as error:
+        raise UsageError(f"{path} is empty: it needs a header line and rows.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(_not_utf8(path)) from error
+    except pd.errors.ParserError as error:
+        raise UsageError(_not_a_table(path, error)) from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
+    return [str(name) for name in head.columns], len(head) > 0
+
+
+def _not_utf8(path: Path) -> str:
+    return f"{path} is not in UTF-8: save it as 'CSV UTF-8' (spreadsheets offer this when saving)."
+
+
+def _not_a_table(path: Path, error: Exception) -> str:
+    return f"{path} cannot be read as a comma-separated table: {str(error).strip()}. Look for unclosed quotes there."
+
+
+def _parquet_file(path: Path) -> Any:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise UsageError(
+            f"Reading {path} needs pyarrow: run `pip install histocc[parquet]`, or save the table as CSV."
+        ) from error
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UsageError(f"{path} is not a Parquet file: {error}.") from error
+
+
+def _as_text(values: list[Any]) -> list[str]:
+    return [value if isinstance(value, str) else _cell_text(value) for value in values]
+
+
+def _cell_text(value: Any) -> str:
+    if value is None or value != value:  # NaN
+        return ""
+    if hasattr(value, "is_integer") or hasattr(value, "as_integer_ratio"):  # int, float, Decimal
+        try:
+            whole = int(value)
+        except OverflowError:  # infinity
+            return str(value)
+        return str(whole) if whole == value else str(value)
+    return str(value)
+
+
+def _distinct(values: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """Index of each value into the distinct ones, and those, in order of appearance."""
+    import pandas as pd
+
+    index, distinct = pd.factorize(values.to_numpy(dtype=object))
+    return index, distinct.tolist()
+
+
+def _labels(
+    chunk: pd.DataFrame,
+    code_columns: Sequence[str],
+    lookup: Callable[[str], int],
+    gap_ends_row: bool,
+    require_code: bool,
+    bad: _BadCells,
+    path: Path,
+    first_row: int,
+) -> np.ndarray:
+    """Labels of a chunk, int32 [rows, code columns]; what is wrong with its cells goes to `bad`."""
+    labels = np.full((len(chunk), len(code_columns)), -1, dtype=np.int32)
+    open_rows = np.ones(len(chunk), dtype=bool)  # no gap so far
+    for j, column in enumerate(code_columns):
+        index, texts = _distinct(chunk[column])
+        ids = np.empty(len(texts), dtype=np.int32)
+        refused: list[tuple[int, str, BadValueError]] = []
+        for i, text in enumerate(texts):
+            try:
+                ids[i] = lookup(text)
+            except BadValueError as error:
+                ids[i] = -2
+                refused.append((i, text, error))
+        labels[:, j] = np.where(open_rows, ids[index], -1)
+        for i, text, error in refused:
+            rows = np.flatnonzero((index == i) & open_rows)
+            if len(rows):
+                bad.add(error.kind, str(error), path, column, text, rows + first_row)
+        if j == 0 and require_code:
+            rows = np.flatnonzero(labels[:, 0] == -1)
+            if len(rows):
+                bad.add(
+                    "the first code is missing; give the row one, or leave it out",
+                    "",
+                    path,
+                    column,
+                    "",
+                    rows + first_row,
+                )
+        if gap_ends_row:
+            open_rows &= labels[:, j] != -1
+    return labels
+
+
+def _progress(path: Path, chunks: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """The chunks, with a bar for large files where somebody is watching."""
+    from tqdm import tqdm
+
+    watched = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+    hidden = not watched or path.stat().st_size < PROGRESS_FROM_BYTES
+    with tqdm(desc=f"Reading {path.name}", unit=" rows", unit_scale=True, disable=hidden) as bar:
+        for chunk in chunks:
+            yield chunk
+            bar.update(len(chunk))
