@@ -53,7 +53,9 @@ class FusedSelfAttention(nn.Module):
         elif attention_mask is not None:
             attention_mask = attention_mask.to(query.dtype)
 
-        if output_attentions or any(mask is not None for mask in head_mask):
+        dropout = self.dropout.p if self.training else 0.0
+        # The fused CPU kernels have no dropout, and what stands in for them is slower than the plain products.
+        if output_attentions or any(mask is not None for mask in head_mask) or (dropout and query.device.type == "cpu"):
             scores = query @ key.transpose(-1, -2) / math.sqrt(self.attention_head_size)
             weights = self.dropout((scores if attention_mask is None else scores + attention_mask).softmax(-1))
             for mask in head_mask:
@@ -61,7 +63,6 @@ class FusedSelfAttention(nn.Module):
             context = (weights @ value).transpose(1, 2).flatten(2)
             return (context, weights) if output_attentions else (context,)
 
-        dropout = self.dropout.p if self.training else 0.0
         context = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, dropout_p=dropout)
         return (context.transpose(1, 2).flatten(2),)
 

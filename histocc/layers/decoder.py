@@ -95,7 +95,7 @@ class TransformerDecoder(nn.Module):
         hidden = self.positional_encoding(self.token_emb(target.transpose(0, 1)))
         hidden = self.decoder(
             hidden,
-            memory.transpose(0, 1),
+            memory.transpose(0, 1).contiguous(),  # one copy here instead of one in every layer
             tgt_mask=self._joint_mask(target_mask, target_padding_mask),
             # Left to itself, torch compares the mask with a causal one, and waits for the device to answer.
             tgt_is_causal=False,
