@@ -1,0 +1,76 @@
+"""`key.csv`: the class index of every code."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from histocc.errors import UsageError
+
+KEY_COLUMNS = ("system_code", "code")
+
+
+def read_key(path: str | Path) -> dict[str, int]:
+    """Read a `key.csv`: the class index of each code, in the order of the file.
+
+    Codes are text and stay as they are written: `NA`, `nan` and leading zeros are kept, and the empty code that keys of
+    older runs may hold is a code like any other. The column `system_code` may be missing from hand-made files as long
+    as `code` holds the class indices and one other column the codes.
+
+    Raises:
+        UsageError: if there is no such file, a column is missing, a code occurs twice, or the class indices are not
+            0, 1, ..., n - 1, each once.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            # A blank line is no row; the row number of each entry is the one a spreadsheet shows.
+            rows = [(number, row) for number, row in enumerate(reader, start=2) if row]
+    except FileNotFoundError:
+        raise UsageError(f"There is no key file {path}") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"Cannot read the key {path}: {error}") from None
+
+    if "code" not in header or len(set(header)) < 2:
+        raise UsageError(
+            f"The key {path} needs the columns {', '.join(KEY_COLUMNS)}, but its first row is {','.join(header)!r}"
+        )
+    index_at = header.index("code")
+    code_at = header.index("system_code") if "system_code" in header else next(i for i in (0, 1) if i != index_at)
+
+    key: dict[str, int] = {}
+    taken: dict[int, str] = {}
+    for number, row in rows:
+        if len(row) != len(header):
+            raise UsageError(f"Row {number} of the key {path} has {len(row)} values, its header {len(header)}")
+        code, index = row[code_at], row[index_at]
+        if not index.isascii() or not index.isdigit():
+            raise UsageError(f"Row {number} of the key {path}: the class index {index!r} is not a whole number")
+        if code in key:
+            raise UsageError(f"Row {number} of the key {path}: the code {code!r} occurs twice; remove one")
+        if int(index) in taken:
+            raise UsageError(
+                f"Row {number} of the key {path}: the class {index} belongs to both {taken[int(index)]!r} and {code!r}"
+            )
+        key[code] = int(index)
+        taken[int(index)] = code
+    if not key:
+        raise UsageError(f"The key {path} holds no codes")
+    absent = next((i for i in range(len(key)) if i not in taken), None)
+    if absent is not None:
+        raise UsageError(
+            f"The key {path} has {len(key)} codes, so their classes must be 0 to {len(key) - 1}, "
+            f"but the class {absent} is missing: number them without gaps"
+        )
+    return key
+
+
+def write_key(key: Mapping[str, int], path: str | Path) -> None:
+    """Write a `key.csv` (`system_code,code`), in the order of `key`."""
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(KEY_COLUMNS)
+        writer.writerows(key.items())

@@ -1,0 +1,153 @@
+"""Writing tables the way pandas does, and several files as one."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from histocc.errors import UsageError
+
+from .table import PROGRESS_ROWS
+
+CHUNK_ROWS = 50_000
+_needs_quotes = re.compile('[,"\r\n]').search
+
+
+def csv_field(text: str) -> str:
+    """One value as it stands in a CSV file, in quotes where it must be.
+
+    Equal to what pandas and Python's csv write, but for a lone carriage return, which Python before 3.13 leaves bare
+    although it would be read back as the end of the row.
+    """
+    return text if _needs_quotes(text) is None else '"' + text.replace('"', '""') + '"'
+
+
+def write_table(
+    path: Path,
+    header: Sequence[str],
+    texts: Sequence[str],
+    rows: np.ndarray,
+    ends: np.ndarray,
+    end_ids: np.ndarray,
+    progress: bool | None = None,
+) -> None:
+    r"""Write some rows of a table whose rows have few distinct ends.
+
+    Args:
+        path: the file, written in UTF-8 with `\n` as the end of a line.
+        header: the names of the columns.
+        texts: the first value of each of N rows.
+        rows: int64 [n], the rows to write, in order.
+        ends: object array of the distinct ends as they stand in the file, from the comma after the text to the `\n`.
+        end_ids: int64 [N], the end of each row.
+        progress: show a progress bar; None: for many rows.
+    """
+    from tqdm import tqdm
+
+    with (
+        path.open("wb") as file,
+        tqdm(
+            total=len(rows),
+            desc="Writing",
+            unit=" rows",
+            disable=len(rows) < PROGRESS_ROWS if progress is None else not progress,
+        ) as bar,
+    ):
+        file.write((",".join(map(csv_field, header)) + "\n").encode())
+        for start in range(0, len(rows), CHUNK_ROWS):
+            chunk = rows[start : start + CHUNK_ROWS]
+            parts: list[str] = [""] * (2 * len(chunk))
+            firsts = [texts[row] for row in chunk.tolist()]
+            parts[0::2] = [text if _needs_quotes(text) is None else csv_field(text) for text in firsts]
+            parts[1::2] = ends[end_ids[chunk]].tolist()
+            file.write("".join(parts).encode())
+            bar.update(len(chunk))
+
+
+def distinct_ends(columns: Sequence[tuple[Sequence[str], np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct combinations of the last columns of a table, as `write_table` takes them.
+
+    Args:
+        columns: per column its distinct values, and int [N] the number of each row's.
+
+    Returns:
+        object [m] the ends, and int64 [N] the end of each row.
+    """
+    import pandas as pd
+
+    end_ids = np.zeros(len(columns[0][1]), dtype=np.int64)
+    combinations = 1
+    for values, numbers in columns:
+        if combinations * len(values) >= 2**63:
+            end_ids = pd.factorize(end_ids)[0].astype(np.int64)
+            combinations = len(end_ids)
+        end_ids = end_ids * len(values) + numbers
+        combinations *= len(values)
+    end_ids = pd.factorize(end_ids)[0]
+    # With repeated indices the last assignment stays: backwards, the first row of each end.
+    first = np.empty(end_ids.max() + 1, dtype=np.int64)
+    first[end_ids[::-1]] = np.arange(len(end_ids))[::-1]
+    parts = [
+        np.array([csv_field(value) for value in values], dtype=object)[numbers[first]] for values, numbers in columns
+    ]
+    ends = np.empty(len(first), dtype=object)
+    ends[:] = ["," + ",".join(row) + "\n" for row in zip(*(part.tolist() for part in parts))]
+    return ends, end_ids
+
+
+def check_writable(folder: Path) -> str | None:
+    """What keeps files from being written to `folder`, which need not exist yet; None if nothing does."""
+    nearest = folder
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        return f"The save path {folder} cannot be a folder: {nearest} is a file. Choose another --save-path"
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return f"No permission to write to {nearest}: choose another --save-path than {folder}"
+    return None
+
+
+def write_together(folder: Path, files: Mapping[str, Callable[[Path], None]], obsolete: Sequence[str] = ()) -> None:
+    """Write several files or none.
+
+    All are written under temporary names first. Then the file named last is removed and the others take their places,
+    it itself at the end: a reader who waits for it never sees old and new files side by side.
+
+    Args:
+        folder: made if it does not exist.
+        files: per name a function that writes the content to the path it is given.
+        obsolete: names of files to remove, if present, once all are written.
+
+    Raises:
+        UsageError: if the folder cannot be written to, or a text is none (a lone surrogate).
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    temporary = {name: folder / f".{name}.partial" for name in files}
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, write in files.items():
+                write(temporary[name])
+            last = list(files)[-1]
+            for name in (*obsolete, last):
+                (folder / name).unlink(missing_ok=True)
+            for name, path in temporary.items():
+                os.replace(path, folder / name)
+        except BaseException:
+            for path in temporary.values():
+                with suppress(OSError):
+                    path.unlink()
+            for path in made:
+                with suppress(OSError):
+                    path.rmdir()
+            raise
+    except OSError as error:
+        raise UsageError(f"Cannot write to {folder}: {error.strerror or error}; choose another --save-path") from None
+    except UnicodeEncodeError as error:
+        near = error.object[max(0, error.start - 20) : error.end + 20]
+        raise UsageError(f"The table holds a text that UTF-8 cannot represent: {near!r}") from None
