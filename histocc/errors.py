@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
 
 class UsageError(ValueError):
     """Bad usage or bad input; the message is complete: what is wrong, where, and what to do about it.
@@ -23,6 +28,14 @@ class Problems:
         """Note one problem; the same text is kept once."""
         if message not in self.messages:
             self.messages.append(message)
+
+    def run(self, action: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
+        """Call `action` and return its result; where it raises a `UsageError`, note that and return None."""
+        try:
+            return action(*args, **kwargs)
+        except UsageError as error:
+            self.add(str(error))
+            return None
 
     def raise_if_any(self) -> None:
         """Raise one `UsageError` with every problem noted so far; do nothing if there is none."""

@@ -1,0 +1,294 @@
+"""Command lines: the flags that scripts share, and how a script starts, fails and ends."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from histocc.errors import Problems, UsageError
+from histocc.training.bad_numbers import NumbersGoneBad
+from histocc.training.distributed import (
+    Processes,
+    environment_rank,
+    finish_processes,
+    is_connection_loss,
+    start_processes,
+)
+from histocc.training.precision import AMP_DTYPES, set_tf32
+
+
+class ScriptParser(argparse.ArgumentParser):
+    """Parser whose help shows defaults and which speaks once, however many processes parse the same line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> Any:
+        """Print usage and message on the main process; end with exit code 2 on all."""
+        if environment_rank()[0] == 0:
+            super().error(message)
+        sys.exit(2)
+
+
+def positive_int(text: str) -> int:
+    """Argument type: a whole number from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return value
+
+
+def non_negative_int(text: str) -> int:
+    """Argument type: a whole number from 0 on."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
+    return value
+
+
+def add_schedule_arguments(parser: argparse.ArgumentParser) -> None:
+    """Warm-up flags; `warmup_of` reads them."""
+    group = parser.add_argument_group("learning rate schedule")
+    group.add_argument(
+        "--warmup-pct",
+        type=float,
+        default=None,
+        help="share of all steps over which the learning rate rises, 0..1 (0.05); 0.0 is the original's schedule",
+    )
+    group.add_argument("--warmup-steps", type=non_negative_int, default=None, help="the same as a number of steps")
+
+
+def warmup_of(args: argparse.Namespace, total_steps: int) -> int:
+    """Warm-up steps that the flags ask for."""
+    from histocc.training.schedule import warmup_steps
+
+    if args.warmup_steps is not None:
+        return args.warmup_steps
+    return warmup_steps(total_steps, 0.05 if args.warmup_pct is None else args.warmup_pct)
+
+
+def check_schedule(args: argparse.Namespace, problems: Problems) -> None:
+    """Note what is wrong with the warm-up flags."""
+    if args.warmup_pct is not None and not 0 <= args.warmup_pct <= 1:
+        problems.add(
+            f"--warmup-pct is {args.warmup_pct}; it is a share of all steps and must lie in 0..1 (5 % is 0.05)"
+        )
+    if args.warmup_pct is not None and args.warmup_steps is not None:
+        problems.add("--warmup-pct and --warmup-steps both set the warm-up; give one of them")
+
+
+def check_shares(args: argparse.Namespace, problems: Problems, *names: str) -> None:
+    """Note which of the named flags, all shares, lie outside 0..1."""
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            problems.add(f"--{name.replace('_', '-')} is {value}; it must lie in 0..1")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, script: str) -> None:
+    """Flags that mean the same in every script."""
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--demo",
+        action="store_true",
+        help=f"a complete run on the sample data that ships with the package, in runs/demo-{script}; given flags win",
+    )
+    run.add_argument(
+        "--seed", type=int, default=42, help="seed of data order, augmentation, initialisation and dropout"
+    )
+    run.add_argument("--max-steps", type=positive_int, default=None, help="optimizer steps of the run (all epochs)")
+    run.add_argument(
+        "--grad-accum-steps", type=positive_int, default=1, help="batches per optimizer step, to save GPU memory"
+    )
+    run.add_argument(
+        "--keep-checkpoints",
+        type=positive_int,
+        default=None,
+        help="how many <step>.bin to keep (all); last.bin and best.bin always stay",
+    )
+    run.add_argument(
+        "--max-val-samples", type=positive_int, default=None, help="rows of one evaluation, a fixed random subset (all)"
+    )
+    model = parser.add_argument_group("encoder and precision")
+    model.add_argument(
+        "--encoder", default="google/canine-s", help="hub name or local folder of the pretrained encoder"
+    )
+    model.add_argument("--use-amp", action="store_true", help="train and evaluate in mixed precision")
+    model.add_argument(
+        "--amp-dtype",
+        choices=AMP_DTYPES,
+        default="auto",
+        help="type of mixed precision; auto is bfloat16 where the hardware has it, else float16 with loss scaling",
+    )
+    model.add_argument(
+        "--tf32",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="TensorFloat-32 products on Ampere and newer GPUs",
+    )
+    model.add_argument("--compile", action="store_true", help="compile the model with torch.compile")
+    processes = parser.add_argument_group(
+        "processes (torchrun's environment decides; these are accepted for old lines)"
+    )
+    processes.add_argument("--distributed", action="store_true", help="has no effect")
+    processes.add_argument("--local_rank", "--local-rank", type=int, default=-1, help="has no effect")
+    processes.add_argument("--world-size", type=int, default=None, help="has no effect")
+
+
+def add_mixer_arguments(
+    parser: argparse.ArgumentParser, *, save_interval: int, num_epochs: int, batch_size: int, seq2seq_weight: float
+) -> None:
+    """Flags of a run of the mixer, with the defaults in which `train_mixer.py` and `finetune.py` differ."""
+    start = parser.add_argument_group("initial weights")
+    start.add_argument(
+        "--initial-checkpoint", default=None, help="checkpoint to start from, or occ-canine-v1 (the published model)"
+    )
+    start.add_argument("--only-encoder", action="store_true", help="take only the encoder of --initial-checkpoint")
+    run = parser.add_argument_group("training")
+    run.add_argument("--num-epochs", type=positive_int, default=num_epochs, help="passes over the training data")
+    run.add_argument("--batch-size", type=positive_int, default=batch_size, help="rows per process and batch")
+    run.add_argument("--learning-rate", type=float, default=2e-5, help="highest learning rate")
+    run.add_argument(
+        "--seq2seq-weight",
+        type=float,
+        default=seq2seq_weight,
+        help="weight of the decoder's loss, 0..1; rest: flat head",
+    )
+    run.add_argument("--log-interval", type=positive_int, default=100, help="steps between figures of training")
+    run.add_argument("--eval-interval", type=positive_int, default=1000, help="steps between evaluations")
+    run.add_argument("--save-interval", type=positive_int, default=save_interval, help="steps between checkpoints")
+    add_loading_arguments(parser)
+    add_schedule_arguments(parser)
+    add_tracking_arguments(parser)
+
+
+def check_mixer_arguments(args: argparse.Namespace, problems: Problems) -> None:
+    """Note what is wrong with the flags of a run of the mixer."""
+    check_schedule(args, problems)
+    check_shares(args, problems, "seq2seq_weight")
+    check_learning_rate(args, problems)
+    checkpoint = args.initial_checkpoint
+    if checkpoint is not None and checkpoint.lower() != "occ-canine-v1":
+        path = Path(checkpoint)
+        if not path.exists() and not path.with_name(path.name + ".bin").exists():
+            problems.add(f"--initial-checkpoint {checkpoint}: there is no such file (nor is it the name occ-canine-v1)")
+    if args.only_encoder and checkpoint is None:
+        problems.add("--only-encoder says what to take of --initial-checkpoint, which is not given")
+
+
+def check_learning_rate(args: argparse.Namespace, problems: Problems) -> None:
+    """Note a learning rate that is no positive number."""
+    if not 0 < args.learning_rate < float("inf"):
+        problems.add(f"--learning-rate is {args.learning_rate}; it must be a positive number such as 2e-05")
+
+
+def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of data loading."""
+    group = parser.add_argument_group("data loading")
+    group.add_argument(
+        "--num-workers",
+        type=non_negative_int,
+        default=None,
+        help="processes that prepare batches (on a GPU: a few, by the number of cores; on a CPU: 0)",
+    )
+    group.add_argument("--prefetch-factor", type=positive_int, default=None, help="batches each worker prepares ahead")
+    group.add_argument("--pin-memory", action="store_true", help="has no effect: on a GPU batches are always pinned")
+    group.add_argument("--persistent-workers", action="store_true", help="has no effect: workers always persist")
+
+
+def add_tracking_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of Weights & Biases."""
+    group = parser.add_argument_group("tracking")
+    group.add_argument("--log-wandb", action="store_true", help="track the run with Weights & Biases (extra 'wandb')")
+    group.add_argument("--wandb-project-name", default="histco-v2-mixer", help="project to track the run in")
+
+
+def parse_with_demo(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, demo: Callable[[], Mapping[str, Any]]
+) -> argparse.Namespace:
+    """Parse the command line; with ``--demo`` the demo's choices are the defaults, so that every given flag wins."""
+    args = parser.parse_args(argv)
+    if args.demo:
+        parser.set_defaults(**demo())
+        args = parser.parse_args(argv)
+    return args
+
+
+def write_arguments(path: str | os.PathLike[str], args: argparse.Namespace) -> None:
+    """Write the arguments as YAML, one ``name: value`` a line (JSON values are YAML)."""
+    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in sorted(vars(args).items())]
+    Path(path).write_text("".join(lines), encoding="utf-8")
+
+
+def make_folder(folder: str | os.PathLike[str], flag: str) -> Path:
+    """Create the save folder and make sure that it can be written to.
+
+    Raises UsageError naming `flag` where the path is a file or the folder is read-only.
+    """
+    path = Path(folder)
+    check_folder(path, flag)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def check_folder(folder: str | os.PathLike[str], flag: str) -> None:
+    """Raise UsageError if `folder` can be neither used nor created; nothing is created yet."""
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{flag} {path}: this is a file; give a folder")
+    parent = path
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise UsageError(f"{flag} {path}: {parent} is a file; give a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{flag} {path}: no permission to write in {parent}; give a folder of your own")
+
+
+def run_script(script: Callable[[argparse.Namespace, Processes], int], args: argparse.Namespace) -> int:
+    """Start the processes, run `script`, report a failure once, and end all processes.
+
+    Returns the exit code: the script's own, 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C.
+    """
+    set_tf32(args.tf32)
+    processes = Processes()
+    try:
+        processes = start_processes()
+        code = script(args, processes)
+        finish_processes(processes)
+        return code
+    except KeyboardInterrupt:
+        return _fail(processes, "Interrupted.", 130)
+    except UsageError as error:
+        return _fail(processes, f"Error: {error}", 2)
+    except NumbersGoneBad as error:
+        return _fail(processes, f"Error: {error}", 1)
+    except torch.OutOfMemoryError as error:
+        advice = "Out of GPU memory. A smaller --batch-size with --grad-accum-steps, or --use-amp, needs less."
+        return _fail(processes, f"Error: {advice}\n({str(error).splitlines()[0]})", 1)
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise
+        if processes.world_size > 1 and is_connection_loss(error):
+            return _fail(processes, "Error: another process of this run has ended without a word.", 1)
+        return _fail(processes, traceback.format_exc(), 1)
+
+
+def _fail(processes: Processes, message: str, code: int) -> int:
+    if processes.claim_failure():
+        prefix = f"[process {processes.rank} of {processes.world_size}] " if processes.world_size > 1 else ""
+        sys.stderr.write(f"{prefix}{message.rstrip()}\n")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if processes.world_size > 1:
+        # The others may never answer again: leaving in good order could wait for them for ever.
+        os._exit(code)
+    return code

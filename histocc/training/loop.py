@@ -1,0 +1,484 @@
+"""The training loop that every script runs: steps, intervals, evaluation, checkpoints, stop and resume.
+
+The loop knows no coding system and no model: an engine hands it a function that computes the loss of a batch and one
+that evaluates. Positions are counted in rows of the epoch over all processes, so that a run can be continued with
+another number of processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from histocc.training.bad_numbers import FiniteChecks
+from histocc.training.checkpoint import CheckpointFolder, save_with_retry
+from histocc.training.distributed import Processes, StopAgreement
+from histocc.training.precision import Precision
+from histocc.training.reporting import LogFile, Progress
+from histocc.training.signals import StopSignals
+
+Batch = dict[str, Any]
+ComputeLoss = Callable[[nn.Module, Batch], Mapping[str, Tensor]]
+Evaluate = Callable[[], "dict[str, float] | None"]
+
+
+@dataclass
+class Intervals:
+    """How often things happen, in optimizer steps; None is never."""
+
+    log: int = 100
+    evaluate: int | None = None
+    save: int | None = None
+    save_each_epoch: bool = False
+    evaluate_each_epoch: bool = False
+
+
+@dataclass
+class EpochMeans:
+    """Means since the epoch began; the loss is summed on the device, so that no step waits for it."""
+
+    loss_sum: Tensor | float = 0.0
+    rows: int = 0
+    batches: int = 0
+    seconds: float = 0.0
+    seconds_data: float = 0.0
+
+    def figures(self, processes: Processes) -> dict[str, float]:
+        """Loss (mean over the rows of all processes) and seconds per batch; a collective."""
+        total = processes.sum({"loss": float(self.loss_sum), "rows": self.rows})
+        batches = max(1, self.batches)
+        return {
+            "batch_time": self.seconds / batches,
+            "batch_time_data": self.seconds_data / batches,
+            "train_loss": total["loss"] / max(1.0, total["rows"]),
+        }
+
+
+@dataclass
+class TrainingLoop:
+    """State of a training run and the loop that advances it.
+
+    Parameters
+    ----------
+    model
+        What is trained: a module, or one wrapped for several processes.
+    compute_loss
+        ``compute_loss(model, batch)`` gives 0-dim tensors by name; 'loss' is what is minimised.
+    optimizer, scheduler
+        One step of each per optimizer step; the scheduler may be None.
+    device
+        Where batches are moved to.
+    total_steps
+        Optimizer steps of the whole run; training stops exactly there.
+    evaluate
+        Gives the figures of an evaluation, equal on all processes; 'val_loss' decides what is best. None if a stop was
+        requested meanwhile.
+    checkpoints, log
+        Where to save; None saves nothing.
+    seed
+        Random numbers of a step (dropout) are a function of seed, step and rank; None leaves torch's generator alone.
+    save_extra
+        Further entries of a checkpoint ('key', 'settings').
+    """
+
+    model: nn.Module
+    compute_loss: ComputeLoss
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
+    device: torch.device
+    total_steps: int
+    evaluate: Evaluate | None = None
+    intervals: Intervals = field(default_factory=Intervals)
+    precision: Precision | None = None
+    processes: Processes = field(default_factory=Processes)
+    checkpoints: CheckpointFolder | None = None
+    log: LogFile | None = None
+    track: Callable[[int, Mapping[str, Any]], None] | None = None
+    grad_accum_steps: int = 1
+    max_grad_norm: float = 1.0
+    seed: int | None = None
+    save_extra: dict[str, Any] = field(default_factory=dict)
+    stop: StopSignals = field(default_factory=StopSignals)
+    show_progress: bool = True
+
+    step: int = 0
+    epoch: int = 0
+    rows_done: int = 0
+    best_val_loss: float = float("inf")
+
+    def __post_init__(self) -> None:
+        self.precision = self.precision or Precision(self.device)
+        self.means = EpochMeans()
+        self.save_failure: OSError | None = None
+        self._agreement = StopAgreement(self.processes)
+        self._checks = FiniteChecks(self.processes, self.checkpoints.folder if self.checkpoints else Path("."))
+        self._parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self._stopping = False
+        self._saved_step = self._evaluated_step = self._best_step = -1
+        self._shapes = CompiledShapes()
+        self._progress: Progress | None = None
+        self._rows_here = 0
+        self._seconds_here = 0.0
+        self._steps_here = 0
+        self._started = time.perf_counter()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has reached its last step or was asked to stop."""
+        return self._stopping or self.step >= self.total_steps
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run was asked to stop before its end."""
+        return self._stopping
+
+    # -- the run ---------------------------------------------------------------------------------------------------
+
+    def run(self, loader_of_epoch: Callable[[int], Iterable[Batch]]) -> None:
+        """Train to `total_steps`, from wherever the loop stands; evaluate and save at the end."""
+        self._progress = Progress(self.total_steps, self.step, enabled=self.show_progress and self.processes.is_main)
+        try:
+            self._catch_up_evaluation()
+            while not self.finished:
+                self.run_epoch(loader_of_epoch(self.epoch))
+            if not self._stopping and self.evaluate is not None and self._evaluated_step != self.step:
+                self._evaluate_and_log()
+            if self._saved_step != self.step:
+                self.save()
+        finally:
+            self._progress.close()
+
+    def run_epoch(self, loader: Iterable[Batch]) -> None:
+        """Train on what is left of the current epoch, up to `total_steps` or a stop."""
+        sampler = getattr(loader, "sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(self.epoch)
+        start = self.rows_done
+        if start:
+            sampler.set_position(start)
+        self.model.train()
+        batches = 0
+        iterator = iter(loader)
+        clock = time.perf_counter()
+        group = list(islice(iterator, self.grad_accum_steps))
+        seconds_data = time.perf_counter() - clock
+        while group and not self.finished:
+            self._train_step(group)
+            # The next batches are prepared while the device is still at work on this step.
+            fetching = time.perf_counter()
+            upcoming = list(islice(iterator, self.grad_accum_steps))
+            now = time.perf_counter()
+            batches += len(group)
+            if not upcoming:
+                self.epoch, self.rows_done = self.epoch + 1, 0
+            elif hasattr(sampler, "rows_done"):
+                self.rows_done = sampler.rows_done(batches, start)
+            self._count(group, now - clock, seconds_data)
+            seconds_data = now - fetching
+            self._after_step(epoch_ended=not upcoming)
+            clock = time.perf_counter()
+            group = upcoming
+        if self.rows_done == 0:
+            self.means = EpochMeans()
+
+    def _train_step(self, group: list[Batch]) -> None:
+        if self.seed is not None:
+            torch.manual_seed(derived_seed(self.seed, self.step, self.processes.rank))
+        self.optimizer.zero_grad(set_to_none=True)
+        parts: Mapping[str, Tensor] = {}
+        for i, batch in enumerate(group):
+            moved = to_device(batch, self.device)
+            with self._without_sync(i + 1 < len(group)), self._shapes.guard(moved):
+                with self.precision.autocast():
+                    parts = self.compute_loss(self.model, moved)
+                loss = parts["loss"]
+                if batch.get("filler", False):
+                    # These rows stand in where this process has none left; they must not count.
+                    loss = loss * 0.0
+                self.precision.backward(loss / len(group) if len(group) > 1 else loss)
+            if not batch.get("filler", False):
+                self.means.loss_sum = self.means.loss_sum + parts["loss"].detach() * _rows(batch)
+        norm = self.precision.clip(self.optimizer, self._parameters, self.max_grad_norm)
+        if self.precision.scaler is None:
+            self._checks.submit(self.step + 1, norm, parts, group)
+            stepped = self.precision.step(self.optimizer)
+        else:
+            stepped = self.precision.step(self.optimizer)
+            self._checks.count_overflow(stepped, self.step + 1, norm, parts, group)
+        self.last_grad_norm = norm
+        if stepped and self.scheduler is not None:
+            self.scheduler.step()
+        self.step += 1
+
+    def _without_sync(self, more_to_come: bool) -> contextlib.AbstractContextManager[None]:
+        if more_to_come and isinstance(self.model, DistributedDataParallel):
+            return self.model.no_sync()
+        return contextlib.nullcontext()
+
+    def _count(self, group: list[Batch], seconds: float, seconds_data: float) -> None:
+        rows = sum(_rows(batch) for batch in group if not batch.get("filler", False))
+        self.means.rows += rows
+        self.means.batches += len(group)
+        self.means.seconds += seconds
+        self.means.seconds_data += seconds_data
+        self._rows_here += rows
+        self._seconds_here += seconds
+        self._steps_here += 1
+
+    def _after_step(self, epoch_ended: bool) -> None:
+        if self._progress is not None:
+            self._progress.advance()
+        if self._agreement.exchange(self.stop.requested):
+            self._stopping = True
+        due = self.intervals
+        at_end = self.step >= self.total_steps
+        if due.log and (self.step % due.log == 0 or at_end):
+            self._show()
+        if self._stopping:
+            return
+        evaluate = _every(due.evaluate, self.step) or (due.evaluate_each_epoch and epoch_ended)
+        if evaluate and self.evaluate is not None:
+            self._evaluate_and_log()
+        if _every(due.save, self.step) or (due.save_each_epoch and epoch_ended):
+            self.save()
+
+    # -- figures ---------------------------------------------------------------------------------------------------
+
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def rows_per_second(self) -> float:
+        """Rows of all processes trained per second in this session, evaluation and saving left out."""
+        return self._rows_here * self.processes.world_size / max(self._seconds_here, 1e-9)
+
+    def _show(self) -> None:
+        self._checks.settle()
+        figures = self.means.figures(self.processes)
+        if self._progress is None or not self.processes.is_main:
+            return
+        waiting = self.means.seconds_data / max(self.means.seconds, 1e-9)
+        shown = {
+            "loss": figures["train_loss"],
+            "lr": self.learning_rate(),
+            "rows/s": self.rows_per_second(),
+            "data wait %": 100 * waiting,
+        }
+        if self.precision.skipped_steps:
+            shown["overflows"] = self.precision.skipped_steps
+        elapsed = time.perf_counter() - self._started
+        self._progress.figures(self.step, shown, (self.total_steps - self.step) * elapsed / max(1, self._steps_here))
+
+    def _evaluate_and_log(self) -> None:
+        self._checks.settle()
+        figures = self.evaluate()
+        self.model.train()
+        if figures is None:
+            # A stop was requested on some process; it is agreed upon after the next step, or the run ends here.
+            return
+        self._evaluated_step = self.step
+        groups = {name: figures.pop(name) for name in [n for n, v in figures.items() if isinstance(v, dict)]}
+        row = {
+            "step": self.step,
+            **self.means.figures(self.processes),
+            **figures,
+            "lr": self.learning_rate(),
+            "epoch": self.epoch,
+            "rows_per_second": round(self.rows_per_second(), 1),
+            "overflows": self.precision.skipped_steps,
+        }
+        row = {c: row.pop(c) for c in self.log.columns if c in row} | row if self.log is not None else row
+        if self.processes.is_main:
+            if self.log is not None:
+                self.log.append(row)
+                self._log_groups(groups)
+            if self.track is not None:
+                self.track(self.step, row)
+            if self._progress is not None:
+                self._progress.line(evaluation_line(self.step, figures))
+        if figures.get("val_loss", float("inf")) < self.best_val_loss:
+            self.best_val_loss = figures["val_loss"]
+            self._save_best()
+
+    def _log_groups(self, groups: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+        log = LogFile(self.log.path.with_name("logs_by_group.csv"))
+        for kind, members in groups.items():
+            for name, figures in members.items():
+                log.append({"step": self.step, "by": kind.removeprefix("by_"), "group": name, **figures})
+
+    def _catch_up_evaluation(self) -> None:
+        # A run ended between a step and its evaluation: the figures of that step are still owed.
+        due = self.step > 0 and _every(self.intervals.evaluate, self.step) and self.evaluate is not None
+        if due and self.log is not None and not self.log.has_step(self.step):
+            self._evaluate_and_log()
+
+    # -- saving ----------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs: plain tensors and builtins, parameter names unwrapped; a collective."""
+        sums = self.processes.sum({"loss_sum": float(self.means.loss_sum), "rows": self.means.rows})
+        return {
+            "model": unwrap(self.model).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "step": self.step,
+            "key": None,
+            **self.save_extra,
+            "precision": self.precision.state_dict(),
+            "best_val_loss": self.best_val_loss,
+            "position": {
+                "epoch": self.epoch,
+                "rows_done": self.rows_done,
+                "seed": self.seed,
+                "world_size": self.processes.world_size,
+                "loss_sum": sums["loss_sum"],
+                "rows": sums["rows"],
+                "batches": self.means.batches,
+                "seconds": self.means.seconds,
+                "seconds_data": self.means.seconds_data,
+            },
+        }
+
+    def save(self) -> None:
+        """Write a checkpoint of this step; called on every process, written by the main one."""
+        if self.checkpoints is None:
+            return
+        self._checks.settle()
+        state = self.state()
+        self._saved_step = self.step
+        if self.processes.is_main:
+            best = self._evaluated_step == self.step and self._best_step == self.step
+            failure = save_with_retry(lambda: self.checkpoints.save(state, best=best), f"step {self.step}")
+            self.save_failure = failure
+
+    def _save_best(self) -> None:
+        self._best_step = self.step
+        if self.checkpoints is None:
+            return
+        due = self.intervals
+        if _every(due.save, self.step) or self.step >= self.total_steps:
+            # The checkpoint of this very step is about to be written, and is linked as the best.
+            return
+        state = self.state()
+        if self.processes.is_main:
+            save_with_retry(lambda: self.checkpoints.save_best(state), f"the best state (step {self.step})")
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up the run that `state` (see `state`) describes; model, optimizer and scheduler included.
+
+        Raises
+        ------
+        KeyError, ValueError, RuntimeError
+            An entry is missing or does not fit; nothing is passed over in silence.
+        """
+        unwrap(self.model).load_state_dict(state["model"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.step = int(state["step"])
+        self.restore_position(state)
+
+    def restore_position(self, state: Mapping[str, Any]) -> None:
+        """Take up step count, position, precision and best value; a file of the original has the step alone."""
+        self.step = int(state["step"])
+        if "position" not in state:
+            return
+        position = state["position"]
+        self.epoch = int(position["epoch"])
+        self.rows_done = int(position["rows_done"])
+        self.best_val_loss = float(state["best_val_loss"])
+        self.precision.load_state_dict(state["precision"])
+        self._saved_step = self.step
+        if self.rows_done:
+            main = self.processes.is_main
+            self.means = EpochMeans(
+                loss_sum=position["loss_sum"] if main else 0.0,
+                rows=int(position["rows"]) if main else 0,
+                batches=int(position["batches"]),
+                seconds=float(position["seconds"]),
+                seconds_data=float(position["seconds_data"]),
+            )
+        if self.log is not None and self.processes.is_main:
+            self.log.drop_after(self.step)
+            LogFile(self.log.path.with_name("logs_by_group.csv")).drop_after(self.step)
+
+
+def _every(interval: int | None, step: int) -> bool:
+    return bool(interval) and step % interval == 0
+
+
+def _rows(batch: Batch) -> int:
+    return int(batch["input_ids"].shape[0])
+
+
+def derived_seed(*parts: int) -> int:
+    """A seed that is a function of `parts` and differs wherever one of them does; a 63-bit integer."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on `device`; copies from pinned memory do not wait."""
+    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+
+
+def multi_hot(classes: Tensor, num_classes: int) -> Tensor:
+    """Float32 [B, C] with 1 at the classes of each row, from class indices, int64 [B, K], -1 where there is none."""
+    # -1 lands in a column of its own, which is cut off again.
+    hot = torch.zeros(classes.shape[0], num_classes + 1, device=classes.device)
+    return hot.scatter_(1, classes.where(classes >= 0, num_classes), 1.0)[:, :num_classes]
+
+
+def dense_classes(batch: Batch, num_classes: int) -> Tensor:
+    """The classes of a batch's rows as a float32 multi-hot [B, C], whichever layout the batch has."""
+    dense = batch.get("targets_linear")
+    return multi_hot(batch["targets_classes"], num_classes) if dense is None else dense
+
+
+class CompiledShapes:
+    """Lets a compiled model run batches of one shape alone.
+
+    An epoch's short last batch would be compiled for again; it runs as the code is written instead.
+    """
+
+    def __init__(self) -> None:
+        self._shape: torch.Size | None = None
+
+    def guard(self, batch: Batch) -> contextlib.AbstractContextManager[Any]:
+        """Context in which to run the forward pass of `batch`; the first batch sets the shape."""
+        shape = batch["input_ids"].shape
+        if self._shape is None:
+            self._shape = shape
+        return contextlib.nullcontext() if shape == self._shape else torch.compiler.set_stance("force_eager")
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model itself, without the wrapper for several processes."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Load an optimizer's state, keeping how this process computes (fused, foreach), which is no part of a run."""
+    groups = [
+        {**saved, **{k: own[k] for k in ("fused", "foreach", "capturable") if k in own}}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+
+
+def evaluation_line(step: int, figures: Mapping[str, float]) -> str:
+    """An evaluation in one line; accuracies in percent."""
+    shown = [f"{name} {value:.4g}" for name, value in figures.items() if "/" not in name]
+    return f"evaluation at step {step:,}: " + ", ".join(shown)

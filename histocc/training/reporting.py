@@ -1,0 +1,168 @@
+"""What a run tells people: a header, a progress bar, lines for logs, and ``logs.csv``."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from histocc.training.checkpoint import write_atomically
+
+LOG_COLUMNS = (
+    "step",
+    "batch_time",
+    "batch_time_data",
+    "train_loss",
+    "val_loss",
+    "val_loss_linear",
+    "val_loss_seq2seq",
+    "seq_acc",
+    "token_acc",
+    "flat_acc",
+    "lr",
+)
+
+
+class LogFile:
+    """``logs.csv``: a header, then a row per evaluation; new columns go behind the ones that are there.
+
+    Parameters
+    ----------
+    path
+        The file; it is created with the first row.
+    columns
+        Columns that come first, in this order.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], columns: Sequence[str] = LOG_COLUMNS) -> None:
+        self.path = Path(path)
+        self.columns = tuple(columns)
+
+    def read(self) -> list[dict[str, str]]:
+        """All rows, as text; empty where there is no file yet."""
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row. The file is replaced as a whole if the row brings columns that it lacks, else appended to."""
+        rows = self.read()
+        header = list(rows[0]) if rows else []
+        wanted = header or [c for c in self.columns if c in row]
+        wanted += [c for c in row if c not in wanted]
+        if not rows or wanted != header:
+            self._rewrite(wanted, [*rows, row])
+            return
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, wanted, restval="", lineterminator="\n").writerow(row)
+
+    def drop_after(self, step: int) -> None:
+        """Drop rows of steps beyond `step`: a resumed run writes them again."""
+        rows = self.read()
+        kept = [row for row in rows if int(float(row["step"])) <= step]
+        if len(kept) < len(rows):
+            self._rewrite(list(rows[0]), kept)
+
+    def has_step(self, step: int) -> bool:
+        """Whether an evaluation at `step` is on file."""
+        return any(int(float(row["step"])) == step for row in self.read())
+
+    def _rewrite(self, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path, lambda file: file.write(text.getvalue().encode("utf-8")))
+
+
+class Progress:
+    """The bar of a run on a terminal; plain lines where the output goes to a file.
+
+    Parameters
+    ----------
+    total_steps, initial
+        Length of the run and where it starts, in optimizer steps.
+    enabled
+        False on all processes but the main one.
+    """
+
+    def __init__(self, total_steps: int, initial: int = 0, *, enabled: bool = True) -> None:
+        self.enabled = enabled
+        self.total_steps = total_steps
+        self._on_terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total_steps,
+            initial=initial,
+            unit="step",
+            desc="training",
+            dynamic_ncols=True,
+            disable=not (enabled and self._on_terminal),
+            smoothing=0.05,
+        )
+
+    def advance(self) -> None:
+        """One optimizer step is done."""
+        self._bar.update()
+
+    def figures(self, step: int, figures: Mapping[str, float], seconds_left: float) -> None:
+        """Show the newest figures: on the bar, or as a line where there is no terminal."""
+        if not self.enabled:
+            return
+        shown = {name: _short(value) for name, value in figures.items()}
+        self._bar.set_postfix(shown, refresh=False)
+        if not self._on_terminal:
+            listed = ", ".join(f"{name} {value}" for name, value in shown.items())
+            print(f"step {step:,} of {self.total_steps:,}: {listed}, {duration(seconds_left)} left", flush=True)
+
+    def line(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        if self.enabled:
+            tqdm.write(text, file=sys.stdout)
+            sys.stdout.flush()
+
+    def close(self) -> None:
+        """Take the bar down."""
+        self._bar.close()
+
+
+@contextlib.contextmanager
+def evaluation_progress(batches: Iterable[Any], *, enabled: bool) -> Iterator[Iterable[Any]]:
+    """The batches of an evaluation under a bar that goes away afterwards; no output where there is no terminal."""
+    show = enabled and sys.stderr.isatty()
+    with tqdm(batches, desc="evaluating", unit="batch", leave=False, dynamic_ncols=True, disable=not show) as bar:
+        yield bar
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: '45 s', '12 min', '3 h 20 min', '2 d 4 h'."""
+    minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86400
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    if hours < 36:
+        return f"{int(hours)} h {int(minutes % 60)} min"
+    return f"{int(days)} d {int(hours % 24)} h"
+
+
+def header(facts: Mapping[str, Any]) -> str:
+    """What is about to happen, as aligned lines, one per fact."""
+    width = max(map(len, facts))
+    lines = [f"  {name:<{width}}  {_fact(value)}" for name, value in facts.items() if value is not None]
+    return "\n".join(lines)
+
+
+def _fact(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
