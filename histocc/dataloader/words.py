@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import Problems
+from ..errors import Problems, UsageError
 from .draws import mix
 from .rows import TextColumn, take_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_BLOCK_BYTES = 2**22
+_BLOCK_ROWS = 2**16
 
 # What str.split() splits at; all of it lies below this bound.
 _BEYOND_SPACES = 0x3001
@@ -50,9 +51,9 @@ class Words:
 
         Args:
             column: the texts; its buffer is shared, not copied.
-            rows: ascending row numbers, to take the words of these rows only.
+            rows: row numbers, to take the words of these rows only.
         """
-        starts, byte_lengths = _distinct_words(column, np.arange(len(column)) if rows is None else rows)
+        starts, byte_lengths = _distinct_words(column, rows)
         return cls(column.data, _compact(starts), _compact(byte_lengths))
 
     @classmethod
@@ -117,22 +118,19 @@ def _compact(values: np.ndarray) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def _distinct_words(column: TextColumn, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _distinct_words(column: TextColumn, rows: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """First byte and number of bytes of the first occurrence of each distinct word, both int64, in order.
 
     Words are told apart by a 64-bit hash. Among ten million words two would meet with a probability of 3 in a million,
     and all that happens is that one of them is never inserted.
     """
     seen = np.zeros(0, dtype=np.uint64)  # ascending
-    starts, lengths = [], []
-    sizes = column.offsets[rows + 1] - column.offsets[rows]
-    cuts = np.searchsorted(np.cumsum(sizes), np.arange(_BLOCK_BYTES, sizes.sum() + _BLOCK_BYTES, _BLOCK_BYTES))
-    first = 0
-    for last in np.minimum(cuts + 1, len(rows)).tolist():
-        if first >= last:
-            continue
-        where, nbytes, hashes = _hashed_words(column, rows[first:last])
-        first = last
+    starts, lengths = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    total = len(column) if rows is None else len(rows)
+    for first in range(0, total, _BLOCK_ROWS):
+        last = min(first + _BLOCK_ROWS, total)
+        block = np.arange(first, last) if rows is None else rows[first:last]
+        where, nbytes, hashes = _hashed_words(column, block)
         hashes, index = np.unique(hashes, return_index=True)
         slot = np.searchsorted(seen, hashes)
         new = np.ones(len(hashes), dtype=bool)
@@ -142,8 +140,6 @@ def _distinct_words(column: TextColumn, rows: np.ndarray) -> tuple[np.ndarray, n
         index = np.sort(index[new])
         starts.append(where[index])
         lengths.append(nbytes[index])
-    if not starts:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     return np.concatenate(starts), np.concatenate(lengths)
 
 
@@ -163,13 +159,27 @@ def _hashed_words(column: TextColumn, rows: np.ndarray) -> tuple[np.ndarray, np.
     size = 1 + (codepoints >= 0x80).astype(np.int64) + (codepoints >= 0x800) + (codepoints >= 0x10000)  # UTF-8
     byte_ends = np.cumsum(size)
     row = np.searchsorted(ends, first, side="right")
-    row_starts = column.offsets[rows]
-    row_ends_here = np.cumsum(column.offsets[rows + 1] - row_starts)
-    row_starts_here = row_ends_here - (column.offsets[rows + 1] - row_starts)
-    starts = (byte_ends - size)[first] - row_starts_here[row] + row_starts[row]
+    in_buffer = column.offsets[rows]
+    row_bytes = column.offsets[rows + 1] - in_buffer
+    in_block = np.cumsum(row_bytes) - row_bytes
+    starts = (byte_ends - size)[first] + (in_buffer - in_block)[row]
 
     letters = np.flatnonzero(in_word)
     word_heads = np.flatnonzero(begins[letters])
     place = letters - np.repeat(first, np.diff(np.append(word_heads, len(letters))))
     hashed = mix(codepoints[letters].astype(np.uint64) | (place.astype(np.uint64) << np.uint64(32)))
     return starts, np.add.reduceat(size[letters], word_heads), np.add.reduceat(hashed, word_heads)
+
+
+def read_word_frequencies(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a CSV file with the columns `word` and `freq`; words are text, also `nan` and `NA`.
+
+    Raises:
+        UsageError: if there is no such file, or it is no table.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UsageError(f"{path} cannot be read as a table of words (--fn-word-freq): {error}") from error
