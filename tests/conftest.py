@@ -26,3 +26,16 @@ def tiny_canine_config():
 
     path = Path(__file__).parent / "golden" / "trajectories" / "encoder_config.json"
     return CanineConfig(**json.loads(path.read_text()))
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny encoder of random weights, as `--encoder` takes it."""
+    import torch
+    from transformers import CanineConfig, CanineModel
+
+    path = Path(__file__).parent / "golden" / "trajectories" / "encoder_config.json"
+    folder = tmp_path_factory.mktemp("encoder")
+    torch.manual_seed(0)
+    CanineModel(CanineConfig(**json.loads(path.read_text()))).save_pretrained(folder)
+    return folder

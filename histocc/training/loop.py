@@ -168,6 +168,8 @@ class TrainingLoop:
         start = self.rows_done
         if start:
             sampler.set_position(start)
+        else:
+            self.means = EpochMeans()
         self.model.train()
         batches = 0
         iterator = iter(loader)
@@ -190,8 +192,6 @@ class TrainingLoop:
             self._after_step(epoch_ended=not upcoming)
             clock = time.perf_counter()
             group = upcoming
-        if self.rows_done == 0:
-            self.means = EpochMeans()
 
     def _train_step(self, group: list[Batch]) -> None:
         if self.seed is not None:
@@ -401,15 +401,14 @@ class TrainingLoop:
         self.best_val_loss = float(state["best_val_loss"])
         self.precision.load_state_dict(state["precision"])
         self._saved_step = self.step
-        if self.rows_done:
-            main = self.processes.is_main
-            self.means = EpochMeans(
-                loss_sum=position["loss_sum"] if main else 0.0,
-                rows=int(position["rows"]) if main else 0,
-                batches=int(position["batches"]),
-                seconds=float(position["seconds"]),
-                seconds_data=float(position["seconds_data"]),
-            )
+        main = self.processes.is_main
+        self.means = EpochMeans(
+            loss_sum=position["loss_sum"] if main else 0.0,
+            rows=int(position["rows"]) if main else 0,
+            batches=int(position["batches"]),
+            seconds=float(position["seconds"]),
+            seconds_data=float(position["seconds_data"]),
+        )
         if self.log is not None and self.processes.is_main:
             self.log.drop_after(self.step)
             LogFile(self.log.path.with_name("logs_by_group.csv")).drop_after(self.step)
