@@ -1,0 +1,185 @@
+"""`train_mixer.py` as people call it."""
+
+import csv
+
+import pytest
+import torch
+
+import train_mixer
+
+FEW_STEPS = ["--max-steps", "3", "--batch-size", "4", "--max-len", "32", "--log-interval", "1"]
+
+
+@pytest.fixture
+def arguments(tmp_path, hisco_table, tiny_encoder_folder):
+    """A complete command line for a short run in `tmp_path / 'run'`."""
+    return [
+        *("--save-dir", str(tmp_path / "run")),
+        *("--train-data", str(hisco_table("train.csv"))),
+        *("--val-data", str(hisco_table("val.csv"))),
+        *("--encoder", str(tiny_encoder_folder)),
+        *FEW_STEPS,
+    ]
+
+
+def outcome(capsys, argv):
+    code = train_mixer.main([str(a) for a in argv])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_a_run_leaves_checkpoints_logs_and_arguments(arguments, tmp_path, capsys):
+    code, out, err = outcome(capsys, arguments)
+    assert code == 0, err
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        *("3.bin", "last.bin", "best.bin", "logs.csv", "logs_by_group.csv", "args.yaml"),
+    }
+    assert "training rows    8" in out
+    assert "step 3 of 3" in out
+    assert 'save_dir: "' in (tmp_path / "run" / "args.yaml").read_text()
+    (row,) = csv.DictReader((tmp_path / "run" / "logs.csv").open())
+    assert row["step"] == "3"
+    assert float(row["val_loss"]) > 0
+
+
+def test_a_finished_run_says_so_and_a_longer_one_goes_on(arguments, tmp_path, capsys):
+    assert outcome(capsys, arguments)[0] == 0
+    code, out, _ = outcome(capsys, arguments)
+    assert code == 0
+    assert "The run is complete (step 3 of 3)" in out
+    code, out, _ = outcome(capsys, [*arguments, "--max-steps", "5"])
+    assert code == 0
+    assert "step 3, from" in out
+    assert "--max-steps 5 differs from the checkpoint's 3; the flag's is used" in out
+    assert torch.load(tmp_path / "run" / "last.bin", weights_only=True)["step"] == 5
+
+
+def test_the_same_seed_gives_the_same_weights(arguments, tmp_path, capsys):
+    states = []
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert outcome(capsys, [*arguments, "--save-dir", str(tmp_path / name), "--seed", seed])[0] == 0
+        states.append(torch.load(tmp_path / name / "last.bin", weights_only=True)["model"])
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    assert not all(torch.equal(states[0][k], states[2][k]) for k in states[0])
+
+
+def test_general_purpose_codes_get_a_key_of_their_own(arguments, tmp_path, hisco_table, capsys):
+    rows = ["en,farmer,01,A7", "en,smith,NA,01", "da,bonde,nan,", "en,baker,007,"]
+    table = hisco_table("own.csv", rows, "lang,occ1,first,second")
+    argv = [*arguments, "--formatter", "gpf", "--target-cols", "first", "second", "--block-size", "3"]
+    argv += ["--train-data", str(table), "--val-data", str(table)]
+    code, _, err = outcome(capsys, argv)
+    assert code == 0, err
+    written = (tmp_path / "run" / "key.csv").read_text()
+    assert written == "system_code,code\n01,0\nA7,1\nNA,2\nnan,3\n007,4\n"
+    state = torch.load(tmp_path / "run" / "last.bin", weights_only=True)
+    assert state["key"] == {"01": 0, "A7": 1, "NA": 2, "nan": 3, "007": 4}
+    assert state["model"]["linear_decoder.weight"].shape[0] == 5
+
+
+def test_a_given_key_decides_the_classes(arguments, tmp_path, hisco_table, capsys):
+    table = hisco_table("own.csv", ["en,farmer,a", "en,smith,b"], "lang,occ1,code")
+    key = tmp_path / "given.csv"
+    key.write_text("system_code,code\nz,0\nb,1\na,2\n")
+    argv = [*arguments, "--formatter", "gpf", "--target-cols", "code", "--train-data", str(table)]
+    argv += ["--val-data", str(table), "--key", str(key)]
+    assert outcome(capsys, argv)[0] == 0
+    assert torch.load(tmp_path / "run" / "last.bin", weights_only=True)["key"] == {"z": 0, "b": 1, "a": 2}
+    assert (tmp_path / "run" / "key.csv").read_text() == key.read_text()
+
+
+def test_occ1950_trains(arguments, hisco_table, tmp_path, capsys):
+    table = hisco_table("occ.csv", ["en,farmer,100,", "en,smith,501,043"], "lang,occ1,OCC1950_1,OCC1950_2")
+    argv = [*arguments, "--formatter", "occ1950", "--train-data", str(table), "--val-data", str(table)]
+    code, _, err = outcome(capsys, argv)
+    assert code == 0, err
+    state = torch.load(tmp_path / "run" / "last.bin", weights_only=True)
+    assert state["model"]["linear_decoder.weight"].shape[0] == 1000
+
+
+def test_a_checkpoint_of_another_run_gives_the_weights(arguments, tmp_path, capsys):
+    assert outcome(capsys, arguments)[0] == 0
+    first = tmp_path / "run" / "last.bin"
+    argv = [*arguments, "--save-dir", str(tmp_path / "second"), "--initial-checkpoint", str(first)]
+    code, out, _ = outcome(capsys, argv)
+    assert code == 0
+    assert "1,919 classes carried over" in out
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--warmup-pct", "5"], r"--warmup-pct is 5.0; it is a share of all steps and must lie in 0..1"),
+        (["--warmup-pct", "0.1", "--warmup-steps", "7"], "--warmup-pct and --warmup-steps both set the warm-up"),
+        (["--formatter", "gpf"], "--formatter gpf needs --target-cols"),
+        (["--key", "k.csv"], "--key is for --formatter gpf"),
+        (["--augmentation-prob", "30"], "--augmentation-prob is 30.0; it must lie in 0..1"),
+        (["--unk-lang-prob", "-1"], "--unk-lang-prob is -1.0; it must lie in 0..1"),
+        (["--seq2seq-weight", "2"], "--seq2seq-weight is 2.0; it must lie in 0..1"),
+        (["--learning-rate", "0"], "--learning-rate is 0.0; it must be a positive number"),
+        (["--initial-checkpoint", "no/such.bin"], "--initial-checkpoint no/such.bin: there is no such file"),
+        (["--only-encoder"], "--only-encoder says what to take of --initial-checkpoint"),
+        (["--val-data", "no/such.csv"], "no/such.csv"),
+        (["--formatter", "occ1950"], "has no columns 'OCC1950_1', 'OCC1950_2'"),
+        (["--fn-word-freq", "no/such.csv"], "cannot be read as a table of words"),
+    ],
+)
+def test_bad_usage_ends_with_code_2_and_one_message(arguments, tmp_path, capsys, extra, message):
+    code, _, err = outcome(capsys, [*arguments, *extra])
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("run/*.bin"))
+
+
+def test_all_problems_are_told_at_once(arguments, hisco_table, tmp_path, capsys):
+    bad = hisco_table("bad.csv", ["en,farmer,6,,", "en,smith,5000,,", "en,tailor,x,,", "en,,6,,", "en,baker,,,"])
+    argv = [*arguments, "--train-data", str(bad), "--val-data", str(bad)]
+    code, _, err = outcome(capsys, argv)
+    assert code == 2
+    assert "bad.csv" in err
+    assert "row 3" in err
+    assert "5000" in err
+    assert "row 4" in err
+    assert "row 6" in err
+    code, _, err = outcome(capsys, ["--warmup-pct", "9", "--train-data", "a.csv", "--val-data", "b.csv"])
+    assert code == 2
+    for part in ("--save-dir is missing", "--warmup-pct is 9.0", "a.csv", "b.csv"):
+        assert part in err
+
+
+def test_an_empty_table_is_named(arguments, hisco_table, capsys):
+    code, _, err = outcome(capsys, [*arguments, "--val-data", str(hisco_table("empty.csv", []))])
+    assert code == 2
+    assert "empty.csv has no rows" in err
+
+
+def test_a_save_folder_that_is_a_file_is_refused(arguments, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    code, _, err = outcome(capsys, [*arguments, "--save-dir", str(tmp_path / "file")])
+    assert code == 2
+    assert "this is a file; give a folder" in err
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_an_encoder_that_cannot_be_had_is_explained(arguments, capsys):
+    code, _, err = outcome(capsys, [*arguments, "--encoder", "nobody/no-such-encoder"])
+    assert code == 2
+    assert "--encoder FOLDER" in err
+
+
+def test_the_help_names_every_flag(capsys):
+    with pytest.raises(SystemExit) as end:
+        train_mixer.main(["--help"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    for flag in (
+        "--save-dir",
+        "--only-encoder",
+        "--local_rank",
+        "--amp-dtype",
+        "--no-tf32",
+        "--demo",
+        "--fn-word-freq",
+    ):
+        assert flag in out
