@@ -48,14 +48,21 @@ class FusedSelfAttention(nn.Module):
         query = self._split_heads(self.query(from_tensor))
         key = self._split_heads(self.key(to_tensor))
         value = self._split_heads(self.value(to_tensor))
-        if attention_mask is not None and attention_mask.ndim == 3:
+        dropout = self.dropout.p if self.training else 0.0
+        windowed = attention_mask is not None and attention_mask.ndim == 3
+        if windowed:
             attention_mask = (1.0 - attention_mask.to(query.dtype)).unsqueeze(1) * torch.finfo(query.dtype).min
         elif attention_mask is not None:
             attention_mask = attention_mask.to(query.dtype)
 
-        dropout = self.dropout.p if self.training else 0.0
-        # The fused CPU kernels have no dropout, and what stands in for them is slower than the plain products.
-        if output_attentions or any(mask is not None for mask in head_mask) or (dropout and query.device.type == "cpu"):
+        # Plain products where the fused kernels do not serve: a window may be all padding, whose gradient they get
+        # wrong, and on the CPU they have no dropout.
+        if (
+            output_attentions
+            or windowed
+            or any(mask is not None for mask in head_mask)
+            or (dropout and query.device.type == "cpu")
+        ):
             scores = query @ key.transpose(-1, -2) / math.sqrt(self.attention_head_size)
             weights = self.dropout((scores if attention_mask is None else scores + attention_mask).softmax(-1))
             for mask in head_mask:
