@@ -8,6 +8,8 @@ from pathlib import Path
 
 from histocc.errors import UsageError
 
+from .writing import csv_line
+
 KEY_COLUMNS = ("system_code", "code")
 
 
@@ -71,6 +73,5 @@ def read_key(path: str | Path) -> dict[str, int]:
 def write_key(key: Mapping[str, int], path: str | Path) -> None:
     """Write a `key.csv` (`system_code,code`), in the order of `key`."""
     with Path(path).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(KEY_COLUMNS)
-        writer.writerows(key.items())
+        file.write(csv_line(KEY_COLUMNS))
+        file.writelines(csv_line([code, str(index)]) for code, index in key.items())

@@ -15,6 +15,7 @@ class PreparationReport:
         rows_read: rows of the table, without the empty ones.
         rows_train, rows_val: rows of the two files.
         rows_dropped: rows that were left out.
+        rows_empty: rows without any value, which count in none of the others.
         dropped: rows left out, by reason; a row may have several.
         classes: codes in the key.
         codes_added: how many of them came from the file of all codes.
@@ -31,6 +32,7 @@ class PreparationReport:
     rows_train: int = 0
     rows_val: int = 0
     rows_dropped: int = 0
+    rows_empty: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     classes: int = 0
     codes_added: int = 0

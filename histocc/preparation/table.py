@@ -6,6 +6,7 @@ import csv
 import difflib
 import gzip
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ PROGRESS_ROWS = 1_000_000
 
 PARQUET_SUFFIXES = {".parquet", ".pq"}
 SPREADSHEET_SUFFIXES = {".xlsx", ".xls", ".xlsm", ".ods", ".dta", ".sav", ".sas7bdat", ".rds", ".rdata"}
+# What a disk, and a compressed file that is cut off or damaged, can come up with.
+READ_ERRORS = (OSError, EOFError, zlib.error)
 
 
 @dataclass
@@ -152,7 +155,7 @@ def read_column(path: str | Path, column: str | None, defaults: Sequence[str]) -
 
 def _gather(name: str, columns: list[str], pieces: Iterator[_Piece], n_targets: int, language: str) -> Table:
     """Join the pieces of a table, and pass over its empty rows."""
-    code_values, language_values = Interner([""]), Interner()
+    code_values, language_values = Interner(), Interner()
     texts: list[str] = []
     codes: list[np.ndarray] = []
     languages: list[np.ndarray] = []
@@ -160,8 +163,8 @@ def _gather(name: str, columns: list[str], pieces: Iterator[_Piece], n_targets: 
     rows_seen = 0
     for piece in pieces:
         n = len(piece.texts)
-        numbers = [code_values.numbers(values)[ids] for values, ids in piece.columns[:n_targets]]
-        block = np.stack(numbers, axis=1)
+        targets = piece.columns[:n_targets]
+        block = np.stack([code_values.numbers(values)[ids] for values, ids in targets], axis=1)
         if len(piece.columns) > n_targets:
             values, ids = piece.columns[n_targets]
             spoken = language_values.numbers(values)[ids]
@@ -170,7 +173,8 @@ def _gather(name: str, columns: list[str], pieces: Iterator[_Piece], n_targets: 
         rows = np.arange(rows_seen + 2, rows_seen + n + 2, dtype=np.int64)
         rows_seen += n
 
-        without_code = np.flatnonzero((block == 0).all(axis=1))
+        blank = [np.array([not value.strip() for value in values])[ids] for values, ids in targets]
+        without_code = np.flatnonzero(np.logical_and.reduce(blank))
         empty = [i for i in without_code.tolist() if not piece.texts[i].strip() and not piece.has_values(i)]
         if empty:
             keep = np.ones(n, dtype=bool)
@@ -197,14 +201,22 @@ def _gather(name: str, columns: list[str], pieces: Iterator[_Piece], n_targets: 
     )
 
 
-def _check_file(path: Path) -> None:
+def file_fault(path: Path) -> str | None:
+    """What keeps a path from being a table; None if nothing does as far as one can tell without reading it."""
     if path.is_dir():
-        raise UsageError(f"{path} is a folder: name the table itself, a .csv or .parquet file")
+        return f"{path} is a folder: name the table itself, a .csv or .parquet file"
     if not path.is_file():
         near = _close_names(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
-        raise UsageError(f"There is no file {path}{near}")
+        return f"There is no file {path}{near}"
     if path.suffix.lower() in SPREADSHEET_SUFFIXES:
-        raise UsageError(f"{path.name} is a {path.suffix} file: save it as CSV (in UTF-8) and name that file")
+        return f"{path.name} is a {path.suffix} file: save it as CSV (in UTF-8) and name that file"
+    return None
+
+
+def _check_file(path: Path) -> None:
+    fault = file_fault(path)
+    if fault:
+        raise UsageError(fault)
 
 
 def _check_columns(name: str, columns: Sequence[str], wanted: Sequence[str]) -> None:
@@ -241,7 +253,7 @@ def _csv_header(path: Path) -> list[str]:
         header = next(_records(path), None)
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
-    except (csv.Error, OSError) as error:
+    except (csv.Error, *READ_ERRORS) as error:
         raise UsageError(f"{path.name} cannot be read as CSV: {error}") from None
     if header is None:
         raise UsageError(f"{path.name} is empty: it needs a header with column names, and rows")
@@ -278,8 +290,10 @@ def _iterate_csv(path: Path, header: list[str], wanted: list[int], progress: boo
             ) as bar,
             pd.read_csv(
                 source,
-                header=0,
-                names=list(range(len(header))),
+                header=None,
+                skiprows=1,
+                # One column more: pandas 2 passes over what is too much in the first row of a chunk.
+                names=list(range(len(header) + 1)),
                 # Not "category", which makes numbers of codes and so loses their leading zeros (pandas 3).
                 dtype=object,
                 na_filter=False,
@@ -289,8 +303,8 @@ def _iterate_csv(path: Path, header: list[str], wanted: list[int], progress: boo
             ) as chunks,
         ):
             for chunk in chunks:
-                if not isinstance(chunk.index, pd.RangeIndex):
-                    # Rows longer than the header make pandas take the first values for row names.
+                # A longer first row makes pandas take the first values for row names.
+                if not isinstance(chunk.index, pd.RangeIndex) or not set(map(str.strip, chunk[len(header)])) <= {""}:
                     raise _too_many_values(path, len(header))
                 yield _Piece(
                     texts=chunk[wanted[0]].tolist(),
@@ -300,6 +314,8 @@ def _iterate_csv(path: Path, header: list[str], wanted: list[int], progress: boo
                 bar.update(raw.tell() - bar.n)
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
+    except pd.errors.EmptyDataError:
+        return  # a header without rows
     except pd.errors.ParserError as error:
         if "EOF inside string" in str(error):
             raise UsageError(
@@ -309,8 +325,8 @@ def _iterate_csv(path: Path, header: list[str], wanted: list[int], progress: boo
         if "Expected" in str(error):
             raise _too_many_values(path, len(header)) from None
         raise UsageError(f"{path.name} cannot be read as CSV: {error}") from None
-    except OSError as error:
-        raise UsageError(f"Cannot read {path.name}: {error}") from None
+    except READ_ERRORS as error:
+        raise UsageError(f"{path.name} cannot be read as CSV: {error}") from None
 
 
 def _distinct(column: pd.Series) -> tuple[list[str], np.ndarray]:
@@ -337,11 +353,9 @@ def _not_utf8(path: Path) -> UsageError:
 
 
 def _too_many_values(path: Path, width: int) -> UsageError:
-    found = [
-        (number, record)
-        for number, record in enumerate(_records(path, errors="replace"), start=1)
-        if len(record) > width
-    ]
+    longer = [(n, record) for n, record in enumerate(_records(path, errors="replace"), start=1) if len(record) > width]
+    # Commas at the end of a row are the smaller evil: shown only where they are all there is.
+    found = [(n, record) for n, record in longer if any(cell.strip() for cell in record[width:])] or longer
     number, record = found[0]
     return UsageError(
         f"{path.name} has rows with more values than its header, which names {width} columns: {len(found)} of them, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +25,11 @@ def csv_field(text: str) -> str:
     although it would be read back as the end of the row.
     """
     return text if _needs_quotes(text) is None else '"' + text.replace('"', '""') + '"'
+
+
+def csv_line(values: Iterable[str]) -> str:
+    """One row as it stands in a CSV file."""
+    return ",".join(map(csv_field, values)) + "\n"
 
 
 def write_table(
@@ -58,7 +63,7 @@ def write_table(
             disable=len(rows) < PROGRESS_ROWS if progress is None else not progress,
         ) as bar,
     ):
-        file.write((",".join(map(csv_field, header)) + "\n").encode())
+        file.write(csv_line(header).encode())
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = rows[start : start + CHUNK_ROWS]
             parts: list[str] = [""] * (2 * len(chunk))

@@ -29,8 +29,8 @@ from .diagnosis import (
 )
 from .key import read_key, write_key
 from .report import PreparationReport
-from .table import Table, read_column, read_table
-from .writing import check_writable, distinct_ends, write_table, write_together
+from .table import Table, file_fault, read_column, read_table
+from .writing import check_writable, csv_line, distinct_ends, write_table, write_together
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,6 +155,7 @@ def prepare(
         rows_train=len(train),
         rows_val=len(val),
         rows_dropped=len(table) - len(kept),
+        rows_empty=table.empty_rows,
         dropped={finding.reason: len(np.unique(finding.rows)) for finding in diagnosis.findings},
         missing_spellings=labels.spellings,
         rows_without_first_code=labels.rows_without_first_code,
@@ -301,8 +302,10 @@ def _check_arguments(
     if dataset is None:
         absent = [name for name in PREPARED_FILES if not (save_path / name).is_file()]
         problems.add(f"{save_path} lacks {', '.join(absent)}: name the table to prepare with --dataset")
-    elif isinstance(dataset, (str, Path)) and not Path(dataset).exists():
-        problems.add(f"There is no file {dataset}: --dataset names the table to prepare")
+    elif isinstance(dataset, (str, Path)):
+        fault = file_fault(Path(dataset))
+        if fault:
+            problems.add(fault)
     for column in dict.fromkeys(target_cols):
         if list(target_cols).count(column) > 1:
             problems.add(f"The code column {column!r} is named {list(target_cols).count(column)} times: name it once")
@@ -412,7 +415,7 @@ def _add_codes(
     floats = whole_floats(codes)
     codes = [floats.get(code, code) for code in codes]
     added = [code for code in dict.fromkeys(codes) if code not in key]
-    key.update((code, len(key) + i) for i, code in enumerate(added))
+    key.update(zip(added, range(len(key), len(key) + len(added))))
     notes = [f"{count(len(added), 'code')} that the data lack added from {path} ({source})"]
     unfit = [code for code in added if (fault := judge(code, formatter)) is not None and fault.reason != TOO_SHORT]
     if unfit:
@@ -443,8 +446,8 @@ def _notes(
     if report.rows_dropped:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in report.dropped.items())
         notes.append(f"{count(report.rows_dropped, 'row')} left out, listed in {REJECTED_FILE}: {reasons}")
-    if table.empty_rows:
-        notes.append(f"{count(table.empty_rows, 'empty row')} passed over")
+    if report.rows_empty:
+        notes.append(f"{count(report.rows_empty, 'empty row')} passed over")
     if language_col is None and language == "unk" and LANGUAGE_COLUMN in table.columns:
         notes.append(f"The table's column {LANGUAGE_COLUMN!r} is not used: --language-col {LANGUAGE_COLUMN} would")
     blank = [i for i, value in enumerate(table.language_values) if not value.strip()]
@@ -479,12 +482,12 @@ def _write_rejected(path: Path, table: Table, diagnosis: Diagnosis, input_col: s
         for row, column in zip(finding.rows.tolist(), finding.columns.tolist())
     )
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", "reason", "column", "value", input_col, *target_cols])
+        file.write(csv_line(["row", "reason", "column", "value", input_col, *target_cols]))
         for row, column, reason in faults:
             codes = [table.code_values[i] for i in table.codes[row].tolist()]
             value = table.texts[row] if column < 0 else codes[column]
-            writer.writerow([table.row_numbers[row], reason, names[column], value, table.texts[row], *codes])
+            number = str(table.row_numbers[row])
+            file.write(csv_line([number, reason, names[column], value, table.texts[row], *codes]))
 
 
 def _read_facts(save_path: Path) -> dict[str, Any]:

@@ -1,0 +1,321 @@
+"""Which rows are refused and why, what is said about them, and what is read as no code."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from histocc.errors import UsageError
+from histocc.formatter import construct_finetune_formatter, construct_general_purpose_formatter
+from histocc.preparation import is_prepared, prepare, prepare_finetuning_data, prepared_notes, read_key
+
+HEADER = ["occ1", "c1", "c2", "c3"]
+GOOD = [["farmer", "61110", "", ""]] * 9
+
+
+def test_every_reason_with_row_column_value_and_flag(write_csv, tmp_path, formatter3):
+    path = write_csv([
+        HEADER,
+        *GOOD,
+        ["a", "61\u00e610", "", ""],  # row 11
+        ["b", "61110", "611100", ""],
+        ["c", "61110", "1110", ""],
+        ["d", "61110", "", "62120"],
+        ["  ", "61110", "", ""],
+        ["", "6 110", "1", ""],
+    ])  # fmt: skip
+    with pytest.raises(UsageError, match=r"^6 of 15 rows of table\.csv do not fit \(the header is row 1\)") as caught:
+        prepare(path, "occ1", formatter3, tmp_path / "out", 0.1)
+    message = str(caught.value)
+    for expected in (
+        "unknown character: 2 rows\n    row 11, column 'c1': '61\u00e610' (the character '\u00e6')",
+        "row 16, column 'c1': '6 110' (the character ' ')",
+        "too long: 1 row\n    row 12, column 'c2': '611100' (6 characters)",
+        "a gap before a later code: 1 row\n    row 14, column 'c3': '62120' (column 'c2' before it has no code)",
+        "missing text: 2 rows\n    row 15, column 'occ1': '  '",
+        "too short: 2 rows\n    row 13, column 'c2': '1110' (4 characters)",
+        "--drop-bad-labels",
+        "--allow-codes-shorter-than-block-size",
+    ):
+        assert expected in message
+
+
+def test_ten_examples(write_csv, tmp_path, formatter):
+    path = write_csv([["occ1", "hisco_1"], *([f"x{i}", "too long"] for i in range(25))])
+    with pytest.raises(UsageError, match=r"and 15 more") as caught:
+        prepare(path, "occ1", formatter, tmp_path / "out", 0.1)
+    assert len(re.findall(r"row \d+, column", str(caught.value))) == 10
+
+
+def test_dropping_does_not_cover_short_codes(write_csv, tmp_path, formatter3):
+    # Lost leading zeros concern the whole column: leaving such rows out would hide the mistake.
+    path = write_csv([HEADER, *GOOD, ["a", "611101", "", ""], ["b", "1110", "", ""], ["", "1110", "", ""]])
+    with pytest.raises(UsageError, match=r"^1 of 12 rows .*\n  too short: 1 row\n    row 12") as caught:
+        prepare(path, "occ1", formatter3, tmp_path / "out", 0.1, drop_bad_rows=True)
+    assert "--drop-bad-labels" not in str(caught.value)
+
+
+def test_dropped_rows_are_listed(write_csv, read_csv, tmp_path, formatter3):
+    path = write_csv([HEADER, *GOOD, ["a, b", "61\u00e610", "", "62120"], ["", "61110", "", ""], ["c", "1110", "", ""]])
+    key, report = prepare(
+        path, "occ1", formatter3, tmp_path / "out", 0.1, drop_bad_rows=True, allow_codes_shorter_than_block_size=True
+    )
+    assert read_csv(tmp_path / "out" / "rejected_rows.csv") == [
+        ["row", "reason", "column", "value", "occ1", "c1", "c2", "c3"],
+        ["11", "unknown character", "c1", "61\u00e610", "a, b", "61\u00e610", "", "62120"],
+        ["11", "a gap before a later code", "c3", "62120", "a, b", "61\u00e610", "", "62120"],
+        ["12", "missing text", "occ1", "", "", "61110", "", ""],
+    ]
+    assert key == {"61110": 0, "1110": 1}
+    assert (report.rows_read, report.rows_dropped, report.rows_short) == (12, 2, 1)
+    assert report.dropped == {"unknown character": 1, "a gap before a later code": 1, "missing text": 1}
+    assert "2 rows left out, listed in rejected_rows.csv" in report.summary()
+
+
+def test_a_list_of_rejected_rows_from_before_goes(write_csv, tmp_path, formatter):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "rejected_rows.csv").write_text("old")
+    prepare(write_csv([["occ1", "hisco_1"], *[["farmer", "61110"]] * 9]), "occ1", formatter, tmp_path / "out", 0.5)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "data_train.csv",
+        "data_val.csv",
+        "key.csv",
+        "preparation.json",
+    ]
+
+
+def test_row_numbers_count_blank_lines_and_multi_line_texts_as_a_spreadsheet_does(tmp_path, formatter):
+    (tmp_path / "a.csv").write_text(
+        'occ1,hisco_1\nfarmer,61110\n\n"two\nlines",61110\n   \n,\nfarmer,long code\nfarmer,61110\n'
+    )
+    with pytest.raises(UsageError, match=r"^1 of 4 rows .*\n.*\n    row 7, column 'hisco_1': 'long code'"):
+        prepare(tmp_path / "a.csv", "occ1", formatter, tmp_path / "out", 0.5)
+    _, report = prepare(tmp_path / "a.csv", "occ1", formatter, tmp_path / "out", 0.5, drop_bad_rows=True)
+    assert report.rows_empty == 3
+    assert "3 empty rows passed over" in report.summary()
+    assert "Row 4 and perhaps others have a text of several lines" in report.summary()
+
+
+def test_commas_without_the_separator_flag_name_it(write_csv, tmp_path, formatter):
+    path = write_csv([["occ1", "hisco_1"], ["farmer", "1,13,0,0,0,0,0,0"]])
+    with pytest.raises(UsageError, match=r"the character ','; --use-within-block-sep splits codes at commas"):
+        prepare(path, "occ1", formatter, tmp_path / "out", 0.5)
+
+
+def test_a_first_code_that_the_alphabet_lacks(write_csv, tmp_path):
+    path = write_csv([["occ1", "c1"], ["farmer", ""], ["farmer", "61110"]])
+    with pytest.raises(UsageError, match=r"row 2, column 'c1': '' \(the character '\?', read as '\?'\)"):
+        prepare(path, "occ1", construct_finetune_formatter(5, ["c1"]), tmp_path / "out", 0.5)
+
+
+SPELLINGS = ["nan", "NaN", "None", "null", "NA", "", " ", "    ", "?", "N/A", "<NA>", " NA "]
+
+
+def test_spellings_of_nothing(write_csv, read_csv, tmp_path):
+    formatter = construct_general_purpose_formatter(2, ["c1", "c2"])
+    path = write_csv([["occ1", "c1", "c2"], *(["x", s, "ab"] for s in SPELLINGS), *(["y", "ab", s] for s in SPELLINGS)])
+    key, report = prepare(path, "occ1", formatter, tmp_path / "out", 0.5)
+    assert set(key) == {"?", "ab"}
+    assert report.missing_spellings == dict.fromkeys(SPELLINGS, 2)
+    assert report.rows_without_first_code == len(SPELLINGS)
+    rows = read_csv(tmp_path / "out" / "data_train.csv")[1:] + read_csv(tmp_path / "out" / "data_val.csv")[1:]
+    assert {tuple(row[1:3]) for row in rows} == {("?", "ab"), ("ab", "")}
+    assert "'nan' 2 times" in report.summary()
+    assert "--keep-missing-spellings makes codes of them" in report.summary()
+
+
+def test_kept_spellings_are_codes(write_csv, tmp_path):
+    formatter = construct_general_purpose_formatter(2, ["c1"])
+    path = write_csv(
+        [["occ1", "c1"], *([text, code] for text, code in zip("abcdef", ["NA", "NA", "na", "", " ", "ab"]))]
+    )
+    key, report = prepare(path, "occ1", formatter, tmp_path / "out", 0.5, keep_missing_spellings=True)
+    assert key == {"NA": 0, "na": 1, "?": 2, "ab": 3}
+    assert report.missing_spellings == {"": 1, " ": 1}
+
+
+def test_texts_and_languages_are_words(write_csv, read_csv, tmp_path, formatter):
+    rows = [["nan", "61110", "NA"], ["NA", "61110", "null"], ["None", "61110", ""], ["null", "61110", "en"]]
+    path = write_csv([["occ1", "hisco_1", "l"], *rows])
+    _, report = prepare(path, "occ1", formatter, tmp_path / "out", 0.5, language_col="l")
+    out = read_csv(tmp_path / "out" / "data_train.csv")[1:] + read_csv(tmp_path / "out" / "data_val.csv")[1:]
+    assert sorted(out) == sorted(rows)
+    assert "1 row without a language, left empty" in report.summary()
+
+
+@pytest.mark.parametrize("source", ["csv", "parquet", "frame"])
+def test_columns_of_floats(source, write_csv, read_csv, tmp_path, formatter3):
+    frame = pd.DataFrame({
+        "occ1": ["a", "b", "c", "d"],
+        "c1": [61110.0, 62120.0, float("nan"), 61110.0],
+        "c2": [None, "02305", None, "10.10"],
+        "c3": [None, 12345, None, None],
+    })  # fmt: skip
+    if source == "csv":
+        frame.to_csv(tmp_path / "t.csv", index=False)
+    else:
+        frame.to_parquet(tmp_path / "t.parquet")
+    dataset = frame if source == "frame" else tmp_path / f"t.{source}"
+    key, report = prepare(dataset, "occ1", formatter3, tmp_path / "out", 0.5)
+    assert key == {"61110": 0, "62120": 1, "02305": 2, "12345": 3, "?": 4, "10.10": 5}
+    assert report.float_cells == 4
+    assert "Column 'c1' holds decimal numbers: 61110.0 is taken as the code 61110 (3 cells)" in report.summary()
+
+
+def test_points_that_belong_to_the_codes_stay(write_csv, tmp_path):
+    formatter = construct_general_purpose_formatter(4, ["c1"])
+    key, report = prepare(
+        write_csv([["occ1", "c1"], ["a", "10.0"], ["b", "10.1"]]), "occ1", formatter, tmp_path / "out", 0.5
+    )
+    assert key == {"10.0": 0, "10.1": 1}
+    assert report.float_cells == 0
+
+
+def test_numbers_in_parquet(tmp_path):
+    frame = pd.DataFrame(
+        {"occ1": ["a", "b"], "c1": [61110, 1234567890123456789], "c2": pd.array([None, 2**62 + 1], "Int64")}
+    )
+    frame.to_parquet(tmp_path / "t.parquet")
+    formatter = construct_general_purpose_formatter(19, ["c1", "c2"])
+    key, _ = prepare(
+        tmp_path / "t.parquet", "occ1", formatter, tmp_path / "out", 0.5, allow_codes_shorter_than_block_size=True
+    )
+    assert set(key) == {"61110", "1234567890123456789", str(2**62 + 1)}
+
+
+def test_csv_parquet_frame_and_gzip_agree(write_csv, tmp_path, formatter3):
+    rows = [[f"text {i}, {'NA' * (i % 2)}", f"0{i % 7}110", "61110" if i % 3 else "", ""] for i in range(200)]
+    path = write_csv([HEADER, *rows])
+    frame = pd.DataFrame(rows, columns=HEADER)
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.to_csv(tmp_path / "t.csv.gz", index=False)
+    datasets = [path, frame.replace("", None), tmp_path / "t.parquet", tmp_path / "t.csv.gz"]
+    for i, dataset in enumerate(datasets):
+        prepare(dataset, "occ1", formatter3, tmp_path / str(i), 0.1, progress=True)
+        for name in ("data_train.csv", "data_val.csv", "key.csv"):
+            assert (tmp_path / str(i) / name).read_bytes() == (tmp_path / "0" / name).read_bytes()
+
+
+def test_codes_beyond_the_first_chunk_keep_the_order_of_appearance(write_csv, tmp_path, formatter):
+    codes = [f"{i // 10_000:02}{i % 997:03}" for i in range(120_000)]
+    path = write_csv([["occ1", "hisco_1"], *(["x", code] for code in codes)])
+    key, _ = prepare(path, "occ1", formatter, tmp_path / "out", 0.1)
+    assert list(key) == list(dict.fromkeys(codes))
+
+
+def test_unused_language_column_is_pointed_out(write_csv, tmp_path, formatter):
+    path = write_csv([["occ1", "hisco_1", "lang"], *[["farmer", "61110", "da"]] * 9])
+    _, report = prepare(path, "occ1", formatter, tmp_path / "out", 0.5)
+    assert "column 'lang' is not used: --language-col lang would" in report.summary()
+
+
+class TestAllCodes:
+    @pytest.fixture
+    def add(self, write_csv, tmp_path, formatter):
+        path = write_csv([["occ1", "hisco_1"], *[["farmer", "61110"]] * 9, ["x", "02305"]], "data.csv")
+
+        def run(file, **options):
+            return prepare(path, "occ1", formatter, tmp_path / "out", 0.5, all_codes_file=file, **options)
+
+        return run
+
+    def test_the_data_come_first(self, add, write_csv, tmp_path):
+        key, report = add(write_csv([["label", "code"], ["a", "00001"], ["b", "61110"], ["c", "?"], ["d", "NA"]]))
+        assert key == {"61110": 0, "02305": 1, "00001": 2, "?": 3} == read_key(tmp_path / "out" / "key.csv")
+        assert report.codes_added == 2
+        assert "2 codes that the data lack added from" in report.summary()
+
+    @pytest.mark.parametrize(
+        ("header", "column", "expected"),
+        [
+            (["code", "pst2_1", "system_code"], None, "BBBBB"),
+            (["code", "x", "system_code"], None, "CCCCC"),
+            (["x", "y", "z"], None, "AAAAA"),
+            (["x", "code", "z"], None, "BBBBB"),
+            (["x", "code", "z"], "z", "CCCCC"),
+        ],
+    )
+    def test_which_column(self, add, write_csv, header, column, expected):
+        key, _ = add(write_csv([header, ["AAAAA", "BBBBB", "CCCCC"]]), all_codes_col=column)
+        assert list(key)[2:] == [expected]
+
+    def test_a_code_per_line(self, add, tmp_path):
+        (tmp_path / "codes.txt").write_text("00001\n61110\n\n00002\n")
+        key, _ = add(tmp_path / "codes.txt")
+        assert list(key)[2:] == ["00001", "00002"]
+
+    def test_parquet_with_numbers(self, add, tmp_path):
+        pd.DataFrame({"code": [12345.0, 61110.0]}).to_parquet(tmp_path / "codes.parquet")
+        key, _ = add(tmp_path / "codes.parquet")
+        assert list(key)[2:] == ["12345"]
+
+    def test_codes_that_do_not_fit_are_pointed_out(self, add, write_csv):
+        _, report = add(write_csv([["x"], ["carpenter"], ["00001"]]))
+        assert re.search(r"Warning: 1 code of .* cannot be written in a block of 5, such as 'carp", report.summary())
+
+
+class TestPreparedFolders:
+    @pytest.fixture
+    def prepared(self, write_csv, tmp_path, formatter):
+        path = write_csv([["occ1", "hisco_1"], *[["farmer", "61110"]] * 10], "data.csv")
+        prepare(path, "occ1", formatter, tmp_path / "out", 0.1)
+        return tmp_path / "out"
+
+    def test_used_as_it_is_with_edits(self, prepared, formatter, capsys):
+        (prepared / "key.csv").write_text("system_code,code\nedited,0\n")
+        before = {path.name: path.read_bytes() for path in prepared.iterdir()}
+        key = prepare_finetuning_data(prepared.parent / "data.csv", "occ1", formatter, prepared, 0.1)
+        assert key == {"edited": 0}
+        assert {path.name: path.read_bytes() for path in prepared.iterdir()} == before
+        out = capsys.readouterr().out
+        assert "prepared before" in out
+        assert "are used as they are, with any edits" in out
+        assert "Warning" not in out
+
+    def test_no_dataset_is_needed(self, prepared, formatter):
+        key, report = prepare(None, "occ1", formatter, prepared, 0.1)
+        assert key == {"61110": 0}
+        assert report.reused
+
+    def test_flags_that_disagree(self, prepared):
+        notes = prepared_notes(prepared, dataset="other.csv", target_cols=["hisco_1"], share_val=0.2)
+        assert len(notes) == 3
+        assert re.search(r"prepared with --dataset .*data\.csv; --dataset other\.csv has no effect", notes[1])
+        assert notes[2] == "Warning: prepared with --share-val 0.1; --share-val 0.2 has no effect"
+
+    def test_other_code_columns(self, prepared, write_csv, formatter3, tmp_path):
+        with pytest.raises(UsageError, match=r"has no column 'c9': it was prepared with --target-cols hisco_1"):
+            prepared_notes(prepared, target_cols=["hisco_1", "c9"])
+        prepare(write_csv([HEADER, *GOOD]), "occ1", formatter3, tmp_path / "three", 0.5)
+        notes = prepared_notes(tmp_path / "three", target_cols=["c1"])
+        assert "Warning: prepared with --target-cols c1 c2 c3, now c1" in notes[1]
+
+    def test_folders_of_older_versions(self, prepared):
+        (prepared / "preparation.json").unlink()
+        assert is_prepared(prepared)
+        notes = prepared_notes(prepared, dataset="other.csv", target_cols=["hisco_1"], share_val=0.7)
+        assert len(notes) == 1
+        with pytest.raises(UsageError, match=r"has no column 'c9': it was prepared with --target-cols hisco_1"):
+            prepared_notes(prepared, target_cols=["c9"])
+
+    def test_an_old_key_with_a_class_for_missing_codes_is_honoured(self, prepared, formatter):
+        (prepared / "key.csv").write_text("system_code,code\n61110,0\n,1\n")
+        key, _ = prepare(None, "occ1", formatter, prepared, 0.1)
+        assert key == {"61110": 0, "": 1}
+
+    def test_incomplete_folders_are_prepared_anew(self, prepared, formatter):
+        (prepared / "data_val.csv").unlink()
+        (prepared / "data_train.csv").write_text("edited")
+        assert not is_prepared(prepared)
+        _, report = prepare(prepared.parent / "data.csv", "occ1", formatter, prepared, 0.1)
+        assert "data_train.csv from before is replaced" in report.summary()
+        assert is_prepared(prepared)
+
+    def test_facts(self, prepared):
+        facts = json.loads((prepared / "preparation.json").read_text())
+        assert facts["target_cols"] == ["hisco_1"]
+        assert facts["share_val"] == 0.1
+        assert (facts["rows_train"], facts["rows_val"], facts["classes"]) == (9, 1, 1)

@@ -1,0 +1,122 @@
+"""Random tables: every row is in the files or reported, and codes read back as they went in."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from histocc.errors import UsageError
+from histocc.formatter import construct_general_purpose_formatter
+from histocc.preparation import prepare, read_key
+from tests.oracles.plain_preparation import plain_prepare, write_plain
+
+spellings = st.sampled_from(["", "", " ", "   ", "nan", "NaN", "None", "null", "NA", "?", "N/A", " nan "])
+codes = st.one_of(
+    spellings,
+    st.sampled_from(
+        ["61110", "02305", "99999", "1110", "?1110", "-1", "abcde", "a-b.c", "\u00e6bcde", "6 110", "611100"]
+    ),
+    st.sampled_from(["61110.0", "1110.0", "99999.00", "12.5"]),
+    st.text(alphabet='019aZ-.,"\n\u00e6 ', max_size=6),
+)
+pieces = st.lists(st.sampled_from(["0", "1", "27", "-3", "1000", "x"]), min_size=1, max_size=9).map(",".join)
+texts = st.one_of(
+    st.sampled_from(
+        ["farmer", "smith, at home", 'the "old" baker', "", " ", "nan", "NA", "two\nlines", "a\rb", "\ufeffx"]
+    ),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=12),
+)
+languages = st.sampled_from(["en", "da", "unk", "", "nan", "d,a"])
+
+
+@st.composite
+def tables(draw):
+    n_codes = draw(st.integers(1, 4))
+    columns = ["what", *(f"c{i}" for i in range(n_codes)), "spoken", "other"]
+    code = draw(st.sampled_from([codes, st.one_of(spellings, pieces)]))
+    row = st.fixed_dictionaries(
+        {"what": texts, "spoken": languages, "other": texts, **{f"c{i}": code for i in range(n_codes)}}
+    )
+    rows = draw(st.lists(row, min_size=2, max_size=25))
+    return {
+        "columns": draw(st.permutations(columns)),
+        "rows": rows,
+        "n_codes": n_codes,
+        "within": code is not codes,
+        "keep": draw(st.booleans()),
+        "language_col": draw(st.sampled_from([None, "spoken"])),
+        "quoting": draw(st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL])),
+        "share": draw(st.sampled_from([0.1, 0.5, 0.9])),
+    }
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(tables())
+def test_as_the_plain_implementation(table):
+    with tempfile.TemporaryDirectory() as folder:
+        check(table, Path(folder))
+
+
+def check(table, folder):
+    path = folder / "raw.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        # "\r\n" makes Python quote a lone "\r", which would otherwise end the row for every reader.
+        writer = csv.DictWriter(file, table["columns"], lineterminator="\r\n", quoting=table["quoting"])
+        writer.writeheader()
+        writer.writerows(table["rows"])
+    target_cols = [f"c{i}" for i in range(table["n_codes"])]
+    formatter = construct_general_purpose_formatter(8 if table["within"] else 5, target_cols, None, table["within"])
+    common = {"language_col": table["language_col"], "keep_missing_spellings": table["keep"]}
+    plain = plain_prepare(path, "what", formatter, table["share"], **common)
+    arguments = (path, "what", formatter, folder / "out", table["share"])
+
+    # Without permission to drop, the very rows that do not fit are counted.
+    n_bad, n_rows = len(plain.bad_rows | plain.short_rows), len(table["rows"]) - plain.empty_rows
+    if n_bad:
+        with pytest.raises(UsageError, match=rf"^({n_bad:,} of {n_rows:,} rows? of|No row of)"):
+            prepare(*arguments, **common)
+        assert not (folder / "out").exists()
+
+    permissive = {**common, "drop_bad_rows": True, "allow_codes_shorter_than_block_size": True}
+    if not (plain.has_codes and plain.train and plain.val):
+        with pytest.raises(UsageError, match=r"No row of|cannot be split|no rows"):
+            prepare(*arguments, **permissive)
+        assert not (folder / "out").exists()
+        return
+    key, report = prepare(*arguments, **permissive)
+
+    # The split and every row are those of the plain implementation, and the files are what pandas would write.
+    read_back = {"dtype": str, "keep_default_na": False}
+    for name, rows in (("data_train.csv", plain.train), ("data_val.csv", plain.val)):
+        frame = pd.read_csv(folder / "out" / name, **read_back)
+        assert frame.columns.tolist() == plain.header
+        assert frame.to_numpy().tolist() == rows
+        if not any("\r" in text for text, *_ in rows):
+            write_plain(folder / "plain.csv", plain.header, rows)
+            assert (folder / "out" / name).read_bytes() == (folder / "plain.csv").read_bytes()
+            assert (folder / "out" / name).read_text("utf-8") == frame.to_csv(index=False, lineterminator="\n")
+    assert key == plain.key == read_key(folder / "out" / "key.csv")
+
+    # No row is lost: each is prepared, listed as rejected, or counted as empty.
+    assert report.rows_train + report.rows_val + report.rows_dropped + report.rows_empty == len(table["rows"])
+    rejected = set()
+    if plain.bad_rows:
+        with (folder / "out" / "rejected_rows.csv").open(encoding="utf-8", newline="") as file:
+            for entry in csv.DictReader(file):
+                source = table["rows"][int(entry["row"]) - 2]
+                assert all(entry[column] == source[column] for column in ["what", *target_cols])
+                assert entry["value"] == source[entry["column"]]
+                rejected.add(int(entry["row"]))
+    assert rejected == plain.bad_rows
+
+    # No code is changed without a word: what was read as no code is counted, what was a float is counted.
+    kept = [row for number, row in enumerate(table["rows"], start=2) if number not in plain.bad_rows]
+    cells = [row[column] for row in kept for column in target_cols]
+    told = set(report.missing_spellings) | ({c for c in cells if "." in c} if report.float_cells else set())
+    assert set(cells) - told <= set(key)
