@@ -15,11 +15,12 @@ from .samplers import BatchIndex, EvalBatchSampler, TrainBatchSampler
 class _Batches(Dataset):
     """A data set whose items are batches."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, trim_padding: bool = False) -> None:
         self.dataset = dataset
+        self.options = {"trim_padding": True} if trim_padding else {}
 
     def __getitem__(self, index: BatchIndex) -> dict[str, torch.Tensor]:
-        batch = self.dataset.batch(index.rows, index.epoch)
+        batch = self.dataset.batch(index.rows, index.epoch, **self.options)
         if index.filler:
             batch["filler"] = torch.tensor(True)
         return batch
@@ -37,6 +38,7 @@ def make_train_loader(
     prefetch_factor: int | None = None,
     persistent_workers: bool = False,
     shuffle: bool = True,
+    trim_padding: bool = False,
 ) -> DataLoader:
     """Batches of one process in training.
 
@@ -51,12 +53,15 @@ def make_train_loader(
         prefetch_factor: batches that each worker prepares ahead; no meaning without workers.
         persistent_workers: keep the workers from one epoch to the next; no meaning without workers.
         shuffle: False keeps the rows in their own order.
+        trim_padding: put rows of about the same length into a batch, and pad it no further than they need. The data
+            set then has `padded_lengths(rows, epoch)`, and its `batch` takes `trim_padding`.
 
     Returns:
         A loader whose `sampler` is a `TrainBatchSampler`: set epoch and position there.
     """
-    sampler = TrainBatchSampler(len(dataset), batch_size, seed, rank, world_size, shuffle)
-    return _loader(dataset, sampler, num_workers, pin_memory, prefetch_factor, persistent_workers)
+    lengths = dataset.padded_lengths if trim_padding else None
+    sampler = TrainBatchSampler(len(dataset), batch_size, seed, rank, world_size, shuffle, lengths)
+    return _loader(_Batches(dataset, trim_padding), sampler, num_workers, pin_memory, prefetch_factor, persistent_workers)
 
 
 def make_eval_loader(
@@ -97,11 +102,11 @@ def make_eval_loader(
             generator = np.random.Generator(np.random.PCG64(seed))
             rows = np.sort(generator.choice(len(rows), max_samples, replace=False))
     sampler = EvalBatchSampler(rows, batch_size, rank, world_size)
-    return _loader(dataset, sampler, num_workers, pin_memory, prefetch_factor, persistent_workers)
+    return _loader(_Batches(dataset), sampler, num_workers, pin_memory, prefetch_factor, persistent_workers)
 
 
 def _loader(
-    dataset: Any,
+    batches: _Batches,
     sampler: TrainBatchSampler | EvalBatchSampler,
     num_workers: int,
     pin_memory: bool,
@@ -118,7 +123,7 @@ def _loader(
             "persistent_workers": persistent_workers,
         }
     return DataLoader(
-        _Batches(dataset),
+        batches,
         batch_size=None,
         sampler=sampler,
         num_workers=num_workers,

@@ -28,6 +28,9 @@ TARGET_COLUMNS: dict[str, tuple[str, ...]] = {
     "occ1950": ("OCC1950_1", "OCC1950_2"),
 }
 
+# Lengths that trimmed batches are padded to: multiples of this keep the number of shapes small, and kernels fast.
+TRIM_MULTIPLE = 16
+
 
 def target_columns(target_cols: str | Sequence[str], formatter: Any) -> list[str]:
     """Names of the code columns that `target_cols` means.
@@ -165,7 +168,7 @@ class OccDatasetMixerInMemMultipleFiles(Dataset):
             raise IndexError(f"row {index[outside][0]} of {len(self)}")
         index %= len(self)
         codepoints, lengths, languages = self._texts(index, self.epoch)
-        batch = self._batch(index, codepoints, lengths, languages)
+        batch = self._batch(index, codepoints, lengths, languages, self.max_input_len)
         names = [*self.languages, UNKNOWN_LANGUAGE]
         linear = torch.zeros(len(index), self.num_classes_flat)
         classes = batch["targets_classes"]
@@ -182,19 +185,32 @@ class OccDatasetMixerInMemMultipleFiles(Dataset):
             for i, (language, text) in enumerate(zip(languages.tolist(), texts_of(codepoints, lengths)))
         ]
 
-    def batch(self, rows: np.ndarray, epoch: int | None = None) -> dict[str, torch.Tensor]:
+    def batch(
+        self, rows: np.ndarray, epoch: int | None = None, trim_padding: bool = False
+    ) -> dict[str, torch.Tensor]:
         """Several rows as one batch, ready for the engine.
 
         Args:
             rows: row numbers, 0 .. n - 1, [B].
             epoch: whose augmentation to apply; `self.epoch` by default.
+            trim_padding: pad to the longest row, rounded up to a multiple of 16, instead of to `max_input_len`.
 
         Returns:
             int64 tensors: `input_ids`, `attention_mask` [B, L]; `targets_seq2seq` [B, T]; `targets_classes` [B, K],
             -1 where there is no code; `rows` [B].
         """
         rows = np.asarray(rows, dtype=np.int64)
-        return self._batch(rows, *self._texts(rows, self.epoch if epoch is None else epoch))
+        texts = self._texts(rows, self.epoch if epoch is None else epoch)
+        max_len = int(self._padded(*texts[1:]).max()) if trim_padding else self.max_input_len
+        return self._batch(rows, *texts, max_len)
+
+    def padded_lengths(self, rows: np.ndarray, epoch: int) -> np.ndarray:
+        """Ids of each row with the epoch's augmentation, rounded up to a multiple of 16, int64 [B]."""
+        return self._padded(*self._texts(rows, epoch)[1:])
+
+    def _padded(self, lengths: np.ndarray, languages: np.ndarray) -> np.ndarray:
+        ids = self._prefixes.lengths[languages] + lengths + 1
+        return np.minimum(-(-ids // TRIM_MULTIPLE) * TRIM_MULTIPLE, self.max_input_len)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -237,9 +253,9 @@ class OccDatasetMixerInMemMultipleFiles(Dataset):
         return codepoints_of("".join(texts)), np.array([len(text) for text in texts], dtype=np.int64)
 
     def _batch(
-        self, rows: np.ndarray, codepoints: np.ndarray, lengths: np.ndarray, languages: np.ndarray
+        self, rows: np.ndarray, codepoints: np.ndarray, lengths: np.ndarray, languages: np.ndarray, max_len: int
     ) -> dict[str, torch.Tensor]:
-        ids, mask = encode_texts(codepoints, lengths, languages, self._prefixes, self.max_input_len)
+        ids, mask = encode_texts(codepoints, lengths, languages, self._prefixes, max_len)
         labels = self.labels[rows]
         tokens = self._tokens[labels].reshape(len(rows), -1)
         targets = np.full((len(rows), self.formatter.max_seq_len), PAD_IDX, dtype=np.int64)

@@ -268,10 +268,8 @@ def read_table(
     )
 
 
-def read_chunks(
-    path: str | os.PathLike[str], columns: Sequence[str], chunk_rows: int = CHUNK_ROWS
-) -> Iterator[pd.DataFrame]:
-    """Some columns of a CSV or Parquet file as text, `''` where there is nothing, a number of rows at a time.
+def read_chunks(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Some columns of a CSV or Parquet file as text, `''` where there is nothing, `CHUNK_ROWS` rows at a time.
 
     Numbers of a Parquet file become text, without decimals where they are whole (`61110.0` gives `'61110'`).
 
@@ -282,11 +280,11 @@ def read_chunks(
 
     path = Path(path)
     if path.suffix.lower() in PARQUET_SUFFIXES:
-        for batch in _parquet_file(path).iter_batches(batch_size=chunk_rows, columns=list(columns)):
+        for batch in _parquet_file(path).iter_batches(batch_size=CHUNK_ROWS, columns=list(columns)):
             yield pd.DataFrame({name: _as_text(batch.column(name).to_pylist()) for name in columns}, dtype=object)
         return
     try:
-        with _open_csv(path, usecols=list(columns), chunksize=chunk_rows) as chunks:
+        with _open_csv(path, usecols=list(columns), chunksize=CHUNK_ROWS) as chunks:
             for chunk in chunks:
                 yield chunk.fillna("")
     except UnicodeDecodeError as error:

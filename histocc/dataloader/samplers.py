@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
+
+# Batches that are sorted by length together; what lies further apart stays shuffled.
+_WINDOW_BATCHES = 64
 
 
 class BatchIndex(NamedTuple):
@@ -38,13 +41,22 @@ class TrainBatchSampler(Sampler[BatchIndex]):
         rank: r, this process.
         world_size: W, number of processes.
         shuffle: False keeps the rows in their own order.
+        lengths: `lengths(rows, epoch)` gives each row's length, [n]. With it the rows of a batch are about equally
+            long: of every 64 batches in the epoch's order the rows are sorted by length, and the batches shuffled.
 
     Raises:
         ValueError: if a number makes no sense.
     """
 
     def __init__(
-        self, n_rows: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, shuffle: bool = True
+        self,
+        n_rows: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffle: bool = True,
+        lengths: Callable[[np.ndarray, int], np.ndarray] | None = None,
     ) -> None:
         _check(batch_size, rank, world_size)
         if n_rows < 1:
@@ -55,6 +67,7 @@ class TrainBatchSampler(Sampler[BatchIndex]):
         self.rank = rank
         self.world_size = world_size
         self.shuffle = shuffle
+        self.lengths = lengths
         self.epoch = 0
         self._position = 0
 
@@ -93,18 +106,21 @@ class TrainBatchSampler(Sampler[BatchIndex]):
     def __iter__(self) -> Iterator[BatchIndex]:
         # Read only once the first batch is asked for: DataLoader makes iterators that it throws away.
         epoch, start, self._position = self.epoch, self._position, 0
-        order = self._order(epoch)[start:]
+        order = self._order(epoch)
         group = self.batch_size * self.world_size
-        steps, left = divmod(len(order), group)
+        steps, left = divmod(self.n_rows - start, group)
         ride = steps > 0 and 0 < left < self.world_size
+        sort = self._sort_windows(order, epoch, start)
         for step in range(steps):
-            first = step * group + self.rank * self.batch_size
+            first = start + step * group + self.rank * self.batch_size
+            sort(self.n_rows if step == steps - 1 else first + self.batch_size)
             rows = order[first : first + self.batch_size]
             if ride and step == steps - 1 and self.rank < left:
-                rows = np.append(rows, order[steps * group + self.rank])
+                rows = np.append(rows, order[start + steps * group + self.rank])
             yield BatchIndex(epoch, rows.astype(np.int64))
         if left and not ride:
-            rest = order[steps * group :]
+            sort(self.n_rows)
+            rest = order[start + steps * group :]
             rows = np.array_split(rest, self.world_size)[self.rank]
             yield BatchIndex(epoch, (rows if len(rows) else rest[:1]).astype(np.int64), filler=not len(rows))
 
@@ -113,6 +129,29 @@ class TrainBatchSampler(Sampler[BatchIndex]):
         if self.shuffle:
             np.random.Generator(np.random.PCG64([self.seed, epoch])).shuffle(rows)
         return rows
+
+    def _sort_windows(self, order: np.ndarray, epoch: int, start: int) -> Callable[[int], None]:
+        """A function that puts the rows up to a position into batches by length, in place and as late as possible.
+
+        The result depends on seed, epoch and batch size, and not on the number of processes or on `start`.
+        """
+        size = _WINDOW_BATCHES * self.batch_size
+        done = start // size * size
+
+        def sort_up_to(position: int) -> None:
+            nonlocal done
+            while self.lengths is not None and done < position:
+                window = order[done : done + size]
+                whole = len(window) // self.batch_size * self.batch_size  # the rest is the epoch's short last batch
+                by_length = np.argsort(self.lengths(window[:whole].astype(np.int64), epoch), kind="stable")
+                batches = window[by_length].reshape(-1, self.batch_size)
+                if self.shuffle:
+                    generator = np.random.Generator(np.random.PCG64([self.seed, epoch, done]))
+                    batches = generator.permutation(batches)
+                window[:whole] = batches.reshape(-1)
+                done += size
+
+        return sort_up_to
 
 
 class EvalBatchSampler(Sampler[BatchIndex]):
