@@ -21,42 +21,81 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-class _CandidateNLL(torch.autograd.Function):
-    """Negative log-likelihood of several candidate tokens at each position.
+class _BlockTerms(torch.autograd.Function):
+    """Order term and padding term of a batch, with a gradient that is written once.
 
-    Forward: logits [B, P', V] and tokens int64 [B, P, N], P <= P', give float32 [B, P, N] (float64 for float64 logits).
-    With `uniform`, one more column holds the mean over the whole vocabulary. Positions from P on are not scored.
-
-    Plain autograd would hold three more tensors of the logits' size in backward (for the slice, the softmax, the
-    gather) and add them up; here the gradient is written once.
+    Autograd over the single operations would hold several tensors of the logits' size in backward (for the slice, the
+    softmax, the gathers) and add them up. Here the forward pass finds which candidate each target block chooses, so
+    that either term is a sum of log-probabilities with known weights.
     """
 
     @staticmethod
-    def forward(ctx, logits: Tensor, tokens: Tensor, uniform: bool) -> Tensor:
-        # Half precision is too coarse for sums over thousands of classes.
+    def forward(
+        ctx,
+        logits: Tensor,
+        target: Tensor,
+        target_mask: Tensor | None,
+        pad_idx: int,
+        nb_blocks: int,
+        label_smoothing: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Two scalars from logits [B, >= K*S, V], target [B, K*S] and target_mask [B, K].
+
+        Blocks True in the mask are no candidates and pushed to PAD; None: all are both. Everything is float32
+        (float64 for float64 logits), half precision being too coarse for sums over thousands of classes.
+        """
+        batch, k, s = target.shape[0], nb_blocks, target.shape[1] // nb_blocks
         log_probs = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
-        ctx.save_for_backward(log_probs, tokens)
-        ctx.uniform = uniform
-        ctx.dtype = logits.dtype
-        scored = log_probs[:, : tokens.shape[1]]
-        picked = scored.gather(-1, tokens)
-        if uniform:
-            picked = torch.cat([picked, scored.mean(-1, keepdim=True)], dim=-1)
-        return -picked
+        n_tokens = log_probs.shape[-1]
+        scored = log_probs[:, : k * s].view(batch, k, s * n_tokens)
+        is_pad = target == pad_idx
+
+        # Each candidate block is scored against the tokens of all target blocks, place by place.
+        place = torch.arange(k * s, device=target.device) % s
+        picked = scored.gather(2, (place * n_tokens + target)[:, None].expand(batch, k, k * s))
+        picked = picked.masked_fill_(is_pad[:, None], 0.0).view(batch, k, k, s)
+        ce = picked.sum(dim=3).div_(-s)  # [B, K candidates, K targets]
+        ce_pad = scored[:, :, pad_idx::n_tokens].mean(dim=2).neg_()  # [B, K candidates]
+        if label_smoothing:
+            ce_pad = torch.lerp(ce_pad, scored.mean(dim=2).neg_(), label_smoothing)
+        if target_mask is not None:
+            ce.masked_fill_(target_mask[:, :, None], torch.inf)
+            ce_pad.masked_fill_(~target_mask, 0.0)
+
+        # Among equally good candidates the first is chosen and gets all of the gradient.
+        best, choice = ce.min(dim=1)
+        in_use = (~is_pad).any(dim=0).view(k, s).any(dim=1).cumprod(dim=0)
+        share = in_use.to(ce.dtype) / (batch * in_use.sum().clamp(min=1))  # What one row's target block i counts.
+
+        ctx.save_for_backward(log_probs, target, target_mask, choice, share)
+        ctx.pad_idx, ctx.label_smoothing, ctx.dtype = pad_idx, label_smoothing, logits.dtype
+        return (best * share).sum(), ce_pad.mean()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_nll: Tensor) -> tuple[Tensor, None, None]:
-        log_probs, tokens = ctx.saved_tensors
+    def backward(ctx, grad_order: Tensor, grad_padding: Tensor) -> tuple[Tensor | None, ...]:
+        log_probs, target, target_mask, choice, share = ctx.saved_tensors
+        batch, k = choice.shape
+        length, n_tokens = target.shape[1], log_probs.shape[-1]
+        s = length // k
+
+        # Weights in the loss: of the target's tokens, at the positions of the chosen blocks, and of PAD.
+        weight = (share * (grad_order / s)).repeat_interleave(s).masked_fill(target == ctx.pad_idx, 0.0)
+        position = (choice[:, :, None] * s + torch.arange(s, device=choice.device)).view(batch, length)
+        push = (grad_padding / (batch * length)).expand(batch, k)
+        if target_mask is not None:
+            push = push * target_mask
+        push = push.repeat_interleave(s, dim=1)
+
         grad = log_probs.exp()
-        scored = grad[:, : tokens.shape[1]]
-        scored.mul_(grad_nll.sum(-1, keepdim=True))
-        if ctx.uniform:
-            scored.sub_(grad_nll[..., -1:] / grad.shape[-1])
-            grad_nll = grad_nll[..., :-1]
-        scored.scatter_add_(-1, tokens, -grad_nll)
-        grad[:, tokens.shape[1] :].zero_()
-        return grad.to(ctx.dtype), None, None
+        scored = grad[:, :length]
+        scored.mul_(push.scatter_add(1, position, weight)[..., None])
+        if ctx.label_smoothing:
+            scored.sub_((push * (ctx.label_smoothing / n_tokens))[..., None])
+        scored[..., ctx.pad_idx].sub_(push * (1 - ctx.label_smoothing))
+        grad.view(batch, -1).scatter_add_(1, position * n_tokens + target, -weight)
+        grad[:, length:].zero_()
+        return grad.to(ctx.dtype), None, None, None, None, None
 
 
 class _BlockCrossEntropy(nn.Module):
@@ -103,10 +142,8 @@ class _BlockCrossEntropy(nn.Module):
                 "nb_blocks and block_size must be the formatter's"
             )
         target = target[:, 1:-1]
-        target_mask = self._candidate_mask(target)
-        nll = self._nll(yhat, target)
-        order_term = self._order_term(nll[..., : self.nb_blocks], target, target_mask)
-        return order_term + self.push_to_pad_scale_factor * self._padding_term(nll[..., self.nb_blocks :], target_mask)
+        order_term, padding_term = self._terms(yhat, target, self._candidate_mask(target))
+        return order_term + self.push_to_pad_scale_factor * padding_term
 
     def _candidate_mask(self, target: Tensor) -> Tensor | None:
         """Bool [B, K], True at candidate blocks to be pushed to PAD; None if every block is candidate and pushed."""
@@ -119,50 +156,23 @@ class _BlockCrossEntropy(nn.Module):
         k_b = K, and so has one that starts with PAD.
         """
         in_front_of_pad = (target != self.pad_idx).cumprod(dim=1).sum(dim=1) // self.block_size
-        in_use = torch.where(in_front_of_pad == 0, self.nb_blocks, in_front_of_pad)
+        # Not torch.where: with a number it makes a tensor on the host and waits for its copy.
+        in_use = in_front_of_pad.masked_fill(in_front_of_pad == 0, self.nb_blocks)
         return torch.arange(self.nb_blocks, device=target.device) >= in_use[:, None]
 
     def _order_invariant_loss(self, yhat: Tensor, target: Tensor, target_mask: Tensor | None = None) -> Tensor:
         """The order term from logits [B, V, K*S] and target [B, K*S]; candidates True in target_mask [B, K] are out."""
-        nll = self._nll(yhat.transpose(1, 2), target)
-        return self._order_term(nll[..., : self.nb_blocks], target, target_mask)
+        return self._terms(yhat.transpose(1, 2), target, target_mask)[0]
 
     def _push_to_pad(self, yhat: Tensor, target_mask: Tensor | None = None) -> Tensor:
         """The unscaled padding term from logits [B, V, K*S]; only blocks True in target_mask [B, K] cost anything."""
         all_pad = yhat.new_full((yhat.shape[0], yhat.shape[2]), self.pad_idx, dtype=torch.int64)
-        nll = self._nll(yhat.transpose(1, 2), all_pad)
-        return self._padding_term(nll[..., self.nb_blocks :], target_mask)
+        return self._terms(yhat.transpose(1, 2), all_pad, target_mask)[1]
 
-    def _nll(self, yhat: Tensor, target: Tensor) -> Tensor:
-        """Negative log-likelihoods [B, K candidates, S, N] from logits [B, >= K*S, V] and target [B, K*S].
-
-        Column i < K is against the token at the same place of target block i, column K against PAD and, if labels
-        are smoothed, column K + 1 against all tokens evenly.
-        """
-        batch, k, s = target.shape[0], self.nb_blocks, self.block_size
-        tokens = target.long().view(batch, 1, k, s).transpose(2, 3).expand(batch, k, s, k)
-        pad = tokens.new_full((1,), self.pad_idx).expand(batch, k, s, 1)
-        tokens = torch.cat([tokens, pad], dim=-1).view(batch, k * s, k + 1)
-        nll = _CandidateNLL.apply(yhat, tokens, self.push_to_pad_label_smoothing != 0)
-        return nll.view(batch, k, s, -1)
-
-    def _order_term(self, nll: Tensor, target: Tensor, target_mask: Tensor | None) -> Tensor:
-        """Order term from nll [B, K candidates, S, K targets]."""
-        is_pad = (target == self.pad_idx).view(-1, self.nb_blocks, self.block_size)
-        ce = nll.masked_fill(is_pad.transpose(1, 2)[:, None], 0.0).mean(dim=2)  # [B, candidates, targets]
-        if target_mask is not None:
-            ce = ce.masked_fill(target_mask[:, :, None], torch.inf)
-        # Not amin: among equally good candidates only the first gets the gradient.
-        order = ce.min(dim=1).values.mean(dim=0)
-        counted = (~is_pad).any(dim=2).any(dim=0).cumprod(dim=0)
-        return (order * counted).sum() / counted.sum().clamp(min=1)
-
-    def _padding_term(self, nll: Tensor, target_mask: Tensor | None) -> Tensor:
-        """Padding term from nll [B, K candidates, S, 1 or 2]: against PAD and, if labels are smoothed, all tokens."""
-        smoothing = self.push_to_pad_label_smoothing
-        nll_pad = nll[..., 0] if smoothing == 0 else torch.lerp(nll[..., 0], nll[..., 1], smoothing)
-        ce = nll_pad.mean(dim=2)
-        return (ce if target_mask is None else ce.masked_fill(~target_mask, 0.0)).mean()
+    def _terms(self, yhat: Tensor, target: Tensor, target_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        return _BlockTerms.apply(
+            yhat, target, target_mask, self.pad_idx, self.nb_blocks, self.push_to_pad_label_smoothing
+        )
 
 
 class BlockOrderInvariantLoss(_BlockCrossEntropy):

@@ -33,7 +33,7 @@ def push_to_pad(values):
 
 
 def assert_close(value, expected):
-    assert float(value) == pytest.approx(expected, rel=TOLERANCE)
+    assert value.item() == pytest.approx(expected, rel=TOLERANCE)
 
 
 def assert_same_gradient(grad, expected):

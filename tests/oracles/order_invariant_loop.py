@@ -34,7 +34,7 @@ def loss_parts(
     """
     target, yhat = target[:, 1:-1], yhat[:, :-1]
     if any_block:
-        in_use = torch.full((len(target),), nb_blocks)
+        in_use = torch.full((len(target),), nb_blocks, device=target.device)
     else:
         in_use = blocks_in_use(target, pad_idx, nb_blocks, block_size)
     block = [slice(i * block_size, (i + 1) * block_size) for i in range(nb_blocks)]
