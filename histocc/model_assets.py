@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
@@ -46,26 +47,31 @@ def getModel(model_domain: str = "Multilingual_CANINE") -> CanineModel:
         UsageError: it cannot be found or reached, is no CANINE, or lacks some of the weights.
     """
     import torch
-    from transformers import AutoConfig, CanineModel
+    from safetensors import SafetensorError
+    from transformers import CanineConfig, CanineModel
 
     name = MODEL_DOMAINS.get(model_domain, str(model_domain))
+    remedy = (
+        "Fetch google/canine-s once on a machine with network access and pass its folder with --encoder FOLDER "
+        "(a folder with config.json and model.safetensors)"
+    )
     try:
-        config = AutoConfig.from_pretrained(name)
-        if config.model_type != "canine":
-            raise UsageError(f"the encoder '{name}' is a '{config.model_type}' model; a CANINE model is needed")
-        model, report = CanineModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-    except OSError as error:
+        described, _ = CanineConfig.get_config_dict(name)
+        kind = described.get("model_type")
+        if kind == "canine":
+            model, report = CanineModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if os.path.isdir(name):
-            problem = f"the folder '{name}' holds no encoder that can be read ({_first_line(error)})"
+            problem = f"the folder '{name}' holds no encoder that can be read"
         else:
             problem = (
                 f"the encoder '{name}' is neither a local folder nor in the local cache, and could not be fetched from "
-                f"the Hugging Face hub ({_first_line(error)})"
+                f"the Hugging Face hub"
             )
-        raise UsageError(
-            f"{problem}. Fetch google/canine-s once on a machine with network access and pass its folder "
-            f"with --encoder FOLDER (a folder with config.json and model.safetensors)."
-        ) from error
+        raise UsageError(f"{problem} ({_first_line(error)}). {remedy}") from error
+    if kind != "canine":
+        found = f"is a '{kind}' model" if kind else "has no config.json of a model"
+        raise UsageError(f"the encoder '{name}' {found}; a CANINE model is needed. {remedy}")
     missing = sorted(report["missing_keys"])
     if missing:
         raise UsageError(
@@ -136,16 +142,30 @@ class CANINEOccupationClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout_rate or 0.0)
         self.out = nn.Linear(self.basemodel.config.hidden_size, n_classes)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, groups: Sequence[tuple[int, int]] | None = None
+    ) -> Tensor:
         """Logits [B, C] for int64 [B, L] ids and mask.
 
         L may be anything from the batch's longest text rounded up to a multiple of 4: padding has no effect.
+
+        Args:
+            input_ids: ids.
+            attention_mask: 1 at characters, 0 at padding.
+            groups: (rows, width) of consecutive parts of the batch; each is run by itself with its first `width`
+                columns, which must hold its texts. The numbers are those of the whole batch, up to rounding.
         """
-        if self.fast_encoder:
-            pooled = encode_pooled(self.basemodel, input_ids, attention_mask)
-        else:
-            pooled = self.basemodel(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+        if groups is None or len(groups) == 1:
+            return self.out(self.dropout(self._pooled(input_ids, attention_mask)))
+        sizes = [rows for rows, _ in groups]
+        parts = zip(input_ids.split(sizes), attention_mask.split(sizes), groups)
+        pooled = torch.cat([self._pooled(ids[:, :width], mask[:, :width]) for ids, mask, (_, width) in parts])
         return self.out(self.dropout(pooled))
+
+    def _pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        if self.fast_encoder:
+            return encode_pooled(self.basemodel, input_ids, attention_mask)
+        return self.basemodel(input_ids=input_ids, attention_mask=attention_mask).pooler_output
 
 
 class Seq2SeqOccCANINE(nn.Module):

@@ -143,11 +143,11 @@ def load_initial_weights(
     has_decoder = bool(decoder) if wanted_decoder else None
     if not wanted_head:
         return WeightSummary(source, entries, has_decoder)
-    if not head:
+    if not head.keys() >= {"weight", "bias"}:
         return WeightSummary(source, entries, has_decoder, 0, len(wanted_head["bias"]), 0, "it has no flat head")
 
     rows, note = _matching_rows(extras, len(head["bias"]), key, len(wanted_head["bias"]))
-    if rows and head["weight"].shape[1] == wanted_head["weight"].shape[1]:
+    if rows:
         theirs, ours = (torch.tensor(column) for column in zip(*rows))
         with torch.no_grad():
             for name in ("weight", "bias"):

@@ -1,0 +1,146 @@
+"""Pretrained parts from the Hugging Face cache and from folders, in processes that see only a cache of ours."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import CanineConfig, CanineModel
+
+from histocc import weights
+from histocc.errors import UsageError
+from histocc.model_assets import (
+    CANINEOccupationClassifier_hub,
+    Seq2SeqMixerOccCANINE_hub,
+    Seq2SeqOccCANINE_hub,
+    getModel,
+)
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+ROOT = Path(__file__).parents[2]
+
+
+def run_offline(code, cache, *arguments):
+    environment = os.environ | {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"):
+        environment.pop(name, None)
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+
+
+def cached_repository(cache, name):
+    """The folder of a repository's files, laid out as huggingface_hub does."""
+    repository = cache / "hub" / f"models--{name.replace('/', '--')}"
+    snapshot = repository / "snapshots" / REVISION
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(REVISION)
+    return snapshot
+
+
+@pytest.fixture
+def encoder(tiny_canine_config):
+    torch.manual_seed(0)
+    return CanineModel(tiny_canine_config)
+
+
+@pytest.fixture
+def cache(tmp_path, encoder):
+    cache = tmp_path / "cache"
+    encoder.save_pretrained(cached_repository(cache, "google/canine-s"))
+    # The published flat classifier: names as in CANINEOccupationClassifier_hub.
+    state = {f"basemodel.{name}": tensor + 1 for name, tensor in encoder.state_dict().items()}
+    state |= {"out.weight": torch.randn(1919, 32), "out.bias": torch.randn(1919)}
+    published = cached_repository(cache, "christianvedel/OccCANINE")
+    save_file(state, published / "model.safetensors")
+    return cache
+
+
+LOAD = """
+import sys, torch
+from histocc.model_assets import CANINEOccupationClassifier, Seq2SeqMixerOccCANINE, load_tokenizer
+from histocc.weights import load_initial_weights
+model = Seq2SeqMixerOccCANINE("Multilingual_CANINE", [18] * 27, 1919)
+flat = CANINEOccupationClassifier(5, "google/canine-s", 0.1)
+state = dict(model.state_dict())
+torch.save({name: tensor.clone() for name, tensor in state.items()}, sys.argv[1])
+print(load_tokenizer("Multilingual_CANINE")("ab")["input_ids"])
+print(load_initial_weights(model, "OCC-CANINE-v1"))
+torch.save(model.state_dict(), sys.argv[2])
+"""
+
+
+def test_from_the_cache(cache, encoder, tmp_path):
+    done = run_offline(LOAD, cache, tmp_path / "fresh.pt", tmp_path / "loaded.pt")
+    assert done.returncode == 0, done.stderr
+    assert "[57344, 97, 98, 57345]" in done.stdout
+    assert "initial weights from OCC-CANINE-v1: encoder taken over (82 entries)" in done.stdout
+    assert "decoder starts fresh; flat head: 1,919 classes carried over" in done.stdout
+    fresh, loaded = torch.load(tmp_path / "fresh.pt"), torch.load(tmp_path / "loaded.pt")
+    for name, tensor in encoder.state_dict().items():
+        torch.testing.assert_close(fresh[f"encoder.{name}"], tensor, rtol=0, atol=0)
+        torch.testing.assert_close(loaded[f"encoder.{name}"], tensor + 1, rtol=0, atol=0)
+
+
+def test_what_cannot_be_reached_is_named(monkeypatch):
+    with pytest.raises(UsageError, match=r"'no/such-model' is neither a local folder nor in .*--encoder FOLDER"):
+        getModel("no/such-model")
+    monkeypatch.setitem(weights.PUBLISHED_MODELS, "occ-canine-v1", "no/such-model")
+    with pytest.raises(UsageError, match=r"no/such-model are not in the local cache .*--initial-checkpoint"):
+        weights.load_initial_weights(None, "occ-canine-v1")
+
+
+def test_from_a_folder(tmp_path, encoder):
+    encoder.half().save_pretrained(tmp_path)
+    loaded = getModel(str(tmp_path))
+    assert loaded.dtype == torch.float32
+    for name, tensor in encoder.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor.float(), rtol=0, atol=0)
+
+
+def test_folders_that_are_no_encoder(tmp_path, encoder):
+    with pytest.raises(UsageError, match=r"has no config\.json of a model; a CANINE model is needed.*--encoder FOLDER"):
+        getModel(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(UsageError, match="is a 'bert' model; a CANINE"):
+        getModel(str(tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UsageError, match=r"holds no encoder that can be read.*--encoder FOLDER"):
+        getModel(str(tmp_path))
+    encoder.save_pretrained(tmp_path)
+    state = {name: t for name, t in encoder.state_dict().items() if not name.startswith("pooler.")}
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UsageError, match=r"lacks 2 of CANINE's weights, pooler\.dense\.bias for one"):
+        getModel(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:999])
+    with pytest.raises(UsageError, match="holds no encoder that can be read"):
+        getModel(str(tmp_path))
+    CanineConfig(hidden_size=64, num_attention_heads=4).save_pretrained(tmp_path)
+    save_file(encoder.state_dict(), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UsageError, match="holds no encoder that can be read"):
+        getModel(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("model_class", "sizes"),
+    [
+        (CANINEOccupationClassifier_hub, {"n_classes": 7, "dropout_rate": 0.1}),
+        (Seq2SeqOccCANINE_hub, {"num_classes": [18] * 27}),
+        (Seq2SeqMixerOccCANINE_hub, {"num_classes": [18] * 27, "num_classes_flat": 7, "decoder_dim_feedforward": 48}),
+    ],
+)
+def test_hub_variants_come_back_as_saved(tmp_path, encoder, model_class, sizes):
+    encoder.save_pretrained(tmp_path / "encoder")
+    model = model_class({"model_domain": str(tmp_path / "encoder"), **sizes})
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    model.save_pretrained(tmp_path / "saved")
+    again = model_class.from_pretrained(tmp_path / "saved")
+    assert again.state_dict().keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], tensor, rtol=0, atol=0)
