@@ -304,7 +304,7 @@ def _iterate_csv(path: Path, header: list[str], wanted: list[int], progress: boo
         ):
             for chunk in chunks:
                 # A longer first row makes pandas take the first values for row names.
-                if not isinstance(chunk.index, pd.RangeIndex) or not set(map(str.strip, chunk[len(header)])) <= {""}:
+                if not isinstance(chunk.index, pd.RangeIndex) or "".join(set(chunk[len(header)])).strip():
                     raise _too_many_values(path, len(header))
                 yield _Piece(
                     texts=chunk[wanted[0]].tolist(),
