@@ -8,10 +8,12 @@ import os
 import pickle
 import re
 import shutil
+import struct
 import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,25 @@ import torch
 from histocc.errors import UsageError
 
 _STEP_FILE = re.compile(r"(\d+)\.bin")
+_TEMPORARY = re.compile(r"\..+\.(bin|csv)\.\w+\.tmp")
 _RETRY_SECONDS = 2.0
+# What torch says of a pickle that wants to make or call something, as opposed to one that is no whole pickle.
+_FORBIDDEN = re.compile(r"GLOBAL (\S+)|unrecognized function (\S+)|Can only (?:create|build).*got (.+)")
+# What zipfile, pickle and torch raise, between them, on bytes that make no sense.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    OverflowError,
+    AssertionError,
+)
 
 
 class DamagedFile(UsageError):
@@ -58,23 +78,28 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
                 raise DamagedFile(f"{path}: the file is damaged (checksum of {bad} is wrong); take another checkpoint")
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
-            reason = _refusal(str(error))
+        reason = _what_it_wants(str(error), path)
+        if reason is not None:
             raise RefusedFile(
                 f"{path}: the file holds more than tensors and plain values ({reason}); loading it could run code, so "
                 "it is refused. If you trust where it comes from, load it once with torch.load(..., weights_only=False)"
                 " and save only its tensors"
             ) from error
         raise DamagedFile(f"{path}: the file is damaged ({_first_line(error)}); take another checkpoint") from error
-    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
-        if isinstance(error, UsageError):
-            raise
+    except DamagedFile:
+        raise
+    except _UNREADABLE as error:
         raise DamagedFile(f"{path}: the file cannot be read ({_first_line(error)}); take another checkpoint") from error
 
 
-def _refusal(text: str) -> str:
-    found = re.search(r"GLOBAL (\S+)|(?:Unsupported|unsupported) (?:class|global|operand|type)[: ]+(\S+)", text)
-    return next((g for g in found.groups() if g), "objects") if found else "pickled objects"
+def _what_it_wants(message: str, path: Path) -> str | None:
+    if found := _FORBIDDEN.search(message):
+        return next(group for group in found.groups() if group)
+    with path.open("rb") as file:
+        # torch writes protocol 2; newer ones have operations that its safe reader does not know.
+        start = file.read(2)
+    newer = start[:1] == b"\x80" and start[1:] > b"\x02"
+    return "a pickle of arbitrary objects" if newer and "Unsupported operand" in message else None
 
 
 def _first_line(error: BaseException) -> str:
@@ -89,9 +114,10 @@ def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
     """
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
-        # mkstemp makes private files; checkpoints are shared with colleagues under the usual permissions.
-        os.fchmod(handle, 0o666 & ~_umask())
         with os.fdopen(handle, "wb") as file:
+            # mkstemp makes private files; checkpoints are shared with colleagues under the usual permissions.
+            with contextlib.suppress(OSError):
+                os.fchmod(handle, 0o666 & ~_umask())
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -141,6 +167,10 @@ def _copy_into(source: Path, file: Any) -> None:
         shutil.copyfileobj(original, file, 16 * 1024 * 1024)
 
 
+def _warn(message: str) -> None:
+    print(f"Warning: {message}", file=sys.stderr)
+
+
 class CheckpointFolder:
     """The checkpoints of one run: ``<step>.bin``, ``last.bin`` and ``best.bin`` in its save folder.
 
@@ -155,13 +185,13 @@ class CheckpointFolder:
     def __init__(self, folder: str | os.PathLike[str], keep: int | None = None) -> None:
         self.folder = Path(folder)
         self.keep = keep
-        self._remove_leftovers()
 
-    def _remove_leftovers(self) -> None:
-        # A kill in the middle of a write leaves its temporary file behind.
-        for leftover in self.folder.glob(".*.bin.*.tmp"):
-            with contextlib.suppress(OSError):
-                leftover.unlink()
+    def remove_leftovers(self) -> None:
+        """Remove what a kill in the middle of a write left behind; for the process that writes, before it does."""
+        for leftover in self.folder.glob(".*.tmp"):
+            if _TEMPORARY.fullmatch(leftover.name):
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
 
     def step_files(self) -> list[Path]:
         """The ``<step>.bin`` files, oldest step first."""
@@ -178,7 +208,7 @@ class CheckpointFolder:
         link_or_copy(path, self.folder / "last.bin")
         if best:
             link_or_copy(path, self.folder / "best.bin")
-        self._prune()
+        self._prune(state["step"])
         return path
 
     def save_best(self, state: dict[str, Any]) -> None:
@@ -194,17 +224,19 @@ class CheckpointFolder:
             )
         write_atomically(path, lambda file: torch.save(state, file))
 
-    def _prune(self) -> None:
+    def _prune(self, step: int) -> None:
         if self.keep is None:
             return
-        files = self.step_files()
-        for path in files[: max(0, len(files) - self.keep)]:
+        # Files of later steps are left of a run that was taken up further back; it will write them again.
+        files = [path for path in self.step_files() if int(path.stem) <= step]
+        for path in files[: -self.keep]:
             path.unlink(missing_ok=True)
 
-    def load_newest(self) -> tuple[dict[str, Any], Path] | None:
+    def load_newest(self, warn: Callable[[str], None] = _warn) -> tuple[dict[str, Any], Path] | None:
         """The newest whole checkpoint and its path; None if there is none at all.
 
-        A damaged ``last.bin`` is named on stderr and the newest whole ``<step>.bin`` is taken in its place.
+        A damaged ``last.bin`` is named with `warn`, and the newest whole ``<step>.bin`` is taken in its place, or in the
+        last resort ``best.bin``.
 
         Raises
         ------
@@ -214,6 +246,9 @@ class CheckpointFolder:
             A checkpoint holds pickled objects.
         """
         candidates = [p for p in (self.folder / "last.bin", *reversed(self.step_files())) if p.exists()]
+        best = self.folder / "best.bin"
+        if candidates and best.exists():
+            candidates.append(best)
         damaged: list[str] = []
         for path in candidates:
             try:
@@ -224,9 +259,9 @@ class CheckpointFolder:
                 damaged.append(str(error))
                 continue
             for message in damaged:
-                print(f"Warning: {message}", file=sys.stderr)
+                warn(message)
             if damaged:
-                print(f"Warning: resuming from {path} instead", file=sys.stderr)
+                warn(f"resuming from {path} instead")
             return state, path
         if damaged:
             raise DamagedFile(
@@ -249,7 +284,7 @@ def save_with_retry(save: Callable[[], Any], what: str) -> OSError | None:
             failure = OSError(errno.EIO, _first_line(error))
         if attempt == 1:
             time.sleep(_RETRY_SECONDS)
-    print(f"Warning: {what} could not be saved: {failure}. Earlier checkpoints are untouched.", file=sys.stderr)
+    _warn(f"{what} could not be saved: {failure}. Earlier files are untouched, and training goes on.")
     return failure
 
 

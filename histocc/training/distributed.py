@@ -8,6 +8,7 @@ control group, carries the few numbers that steer a run (stop requests, sums of 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,16 +19,28 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from histocc.errors import UsageError
+
+LOST_PEER = "Error: another process of this run has ended without a word"
 _FAILED = "histocc/failed"
 # Dead peers are noticed by their closed connections; the time limit is for a machine that falls silent.
 _TIMEOUT = timedelta(minutes=30)
+_LIFETIME = timedelta(days=365)
 
 
 def environment_rank() -> tuple[int, int, int]:
-    """Rank, local rank and number of processes as torchrun's environment gives them; 0, 0, 1 without it."""
+    """Rank, local rank and number of processes as torchrun's environment gives them; 0, 0, 1 without it.
+
+    Raises UsageError where ``WORLD_SIZE`` asks for several processes and ``RANK`` does not say which one this is.
+    """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size <= 1:
         return 0, 0, 1
+    if "RANK" not in os.environ:
+        raise UsageError(
+            f"the environment says WORLD_SIZE={world_size} but not which process this is (RANK); start the script with "
+            "torchrun, or unset WORLD_SIZE for a single process"
+        )
     return int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0")), world_size
 
 
@@ -45,6 +58,8 @@ class Processes:
         gloo group over all processes; None for a single process.
     store
         Key-value store that outlives a failing process; None for a single process.
+    watch
+        Notices the end of other processes; None for a single process.
     """
 
     rank: int = 0
@@ -53,6 +68,7 @@ class Processes:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     control: dist.ProcessGroup | None = None
     store: dist.Store | None = None
+    watch: Watch | None = None
 
     @property
     def is_main(self) -> bool:
@@ -132,12 +148,20 @@ def is_connection_loss(error: BaseException) -> bool:
 
 
 def pick_device(local_rank: int = 0) -> torch.device:
-    """The CUDA device of this local rank where there is one, else the CPU."""
-    if torch.cuda.is_available():
-        device = torch.device("cuda", local_rank % torch.cuda.device_count())
-        torch.cuda.set_device(device)
-        return device
-    return torch.device("cpu")
+    """The CUDA device of this local rank where there are any, else the CPU.
+
+    Raises UsageError if there are fewer GPUs than processes on this machine.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise UsageError(
+            f"this machine has {torch.cuda.device_count()} GPU(s) for this run, too few for process {local_rank + 1} on "
+            "it; start at most one process per GPU (torchrun --nproc-per-node)"
+        )
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
 
 
 def start_processes() -> Processes:
@@ -158,28 +182,52 @@ def start_processes() -> Processes:
     )
     control = dist.new_group(backend="gloo", timeout=_TIMEOUT)
     processes = Processes(rank, local_rank, world_size, device, control, store)
-    threading.Thread(target=_leave_when_a_peer_fails, args=(store, rank), daemon=True).start()
+    processes.watch = Watch(processes, dist.new_group(backend="gloo", timeout=_LIFETIME))
+    processes.watch.start()
     return processes
 
 
-def _leave_when_a_peer_fails(store: dist.Store, rank: int, grace_seconds: float = 10.0) -> None:
-    """End this process if another one failed and the main thread, stuck in a collective perhaps, does not notice."""
-    while True:
-        time.sleep(2.0)
+class Watch(threading.Thread):
+    """Ends this process if another one is gone, even while the main thread is stuck in a collective or on the GPU.
+
+    The processes shake hands about once a second on a group of their own. Nobody is in a hurry there, so a busy process
+    raises no alarm; one that is gone breaks the connection, which the others see at once. The main thread then has
+    `grace_seconds` to notice for itself and to end in its own words.
+    """
+
+    def __init__(self, processes: Processes, group: dist.ProcessGroup, grace_seconds: float = 10.0) -> None:
+        super().__init__(name="histocc-watch", daemon=True)
+        self._processes = processes
+        self._group = group
+        self._grace_seconds = grace_seconds
+        self._leaving = threading.Event()
+
+    def leave(self) -> None:
+        """Say that this process is done, and wait until all are."""
+        self._leaving.set()
+        self.join()
+
+    def run(self) -> None:
+        """Shake hands until all processes want to leave."""
         try:
-            if store.check([_FAILED]) and store.get(_FAILED) != str(rank).encode():
-                break
-        except (RuntimeError, OSError):
-            # Without a store there is nobody left to hear from; the collectives report the loss.
-            return
-    time.sleep(grace_seconds)
-    os._exit(1)
+            while True:
+                staying = torch.tensor([int(not self._leaving.is_set())])
+                dist.all_reduce(staying, group=self._group)
+                if not staying.item():
+                    return
+                self._leaving.wait(1.0)
+        except RuntimeError:
+            time.sleep(self._grace_seconds)
+            if self._processes.claim_failure():
+                sys.stderr.write(f"{LOST_PEER}\n")
+                sys.stderr.flush()
+            os._exit(1)
 
 
 def finish_processes(processes: Processes) -> None:
-    """Leave the process group in good order."""
-    if processes.control is not None and dist.is_initialized():
-        dist.barrier(group=processes.control)
+    """Leave the process group in good order, once all processes are done."""
+    if processes.watch is not None:
+        processes.watch.leave()
         dist.destroy_process_group()
 
 
@@ -187,7 +235,8 @@ class StopAgreement:
     """Turns stop requests that reach single processes into one decision of all, at the same step.
 
     Each step sends the own request around on the control group and reads the result of the step before, so that
-    nobody waits: all processes see a request one step after it was sent, and all at the same step.
+    nobody waits: all processes see a request one step after it was sent, and all at the same step. Collectives of one
+    group are matched in the order in which they were begun, so that others may run while this one is under way.
     """
 
     def __init__(self, processes: Processes) -> None:

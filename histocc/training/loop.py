@@ -50,19 +50,22 @@ class EpochMeans:
     """Means since the epoch began; the loss is summed on the device, so that no step waits for it."""
 
     loss_sum: Tensor | float = 0.0
+    counts: dict[str, Tensor | float] = field(default_factory=dict)
     rows: int = 0
     batches: int = 0
     seconds: float = 0.0
     seconds_data: float = 0.0
 
     def figures(self, processes: Processes) -> dict[str, float]:
-        """Loss (mean over the rows of all processes) and seconds per batch; a collective."""
-        total = processes.sum({"loss": float(self.loss_sum), "rows": self.rows})
+        """Means over the rows of all processes (loss, and counts as shares) and seconds per batch; a collective."""
+        counts = {name: float(count) for name, count in self.counts.items()}
+        total = processes.sum({"loss": float(self.loss_sum), "rows": self.rows, **counts})
         batches = max(1, self.batches)
         return {
             "batch_time": self.seconds / batches,
             "batch_time_data": self.seconds_data / batches,
             "train_loss": total["loss"] / max(1.0, total["rows"]),
+            **{name: total[name] / max(1.0, total["rows"]) for name in counts},
         }
 
 
@@ -76,6 +79,8 @@ class TrainingLoop:
         What is trained: a module, or one wrapped for several processes.
     compute_loss
         ``compute_loss(model, batch)`` gives 0-dim tensors by name; 'loss' is what is minimised.
+    counted
+        Names among them that are counts of rows; their shares of an epoch's rows are logged beside its loss.
     optimizer, scheduler
         One step of each per optimizer step; the scheduler may be None.
     device
@@ -112,6 +117,7 @@ class TrainingLoop:
     save_extra: dict[str, Any] = field(default_factory=dict)
     stop: StopSignals = field(default_factory=StopSignals)
     show_progress: bool = True
+    counted: tuple[str, ...] = ()
 
     step: int = 0
     epoch: int = 0
@@ -120,14 +126,14 @@ class TrainingLoop:
 
     def __post_init__(self) -> None:
         self.precision = self.precision or Precision(self.device)
-        self.means = EpochMeans()
+        self.means = self._new_means()
         self.save_failure: OSError | None = None
         self._agreement = StopAgreement(self.processes)
         self._checks = FiniteChecks(self.processes, self.checkpoints.folder if self.checkpoints else Path("."))
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._stopping = False
-        self._saved_step = self._evaluated_step = self._best_step = -1
-        self._shapes = CompiledShapes()
+        self._saved_step = self._evaluated_step = -1
+        self._shapes = CompiledShapes(())
         self._progress: Progress | None = None
         self._rows_here = 0
         self._seconds_here = 0.0
@@ -149,14 +155,17 @@ class TrainingLoop:
     def run(self, loader_of_epoch: Callable[[int], Iterable[Batch]]) -> None:
         """Train to `total_steps`, from wherever the loop stands; evaluate and save at the end."""
         self._progress = Progress(self.total_steps, self.step, enabled=self.show_progress and self.processes.is_main)
+        if self.checkpoints is not None and self.processes.is_main:
+            self.checkpoints.remove_leftovers()
         try:
             self._catch_up_evaluation()
             while not self.finished:
                 self.run_epoch(loader_of_epoch(self.epoch))
+            improved = False
             if not self._stopping and self.evaluate is not None and self._evaluated_step != self.step:
-                self._evaluate_and_log()
-            if self._saved_step != self.step:
-                self.save()
+                improved = self._evaluate_and_log()
+            if improved or self._saved_step != self.step:
+                self.save(best=improved)
         finally:
             self._progress.close()
 
@@ -169,7 +178,8 @@ class TrainingLoop:
         if start:
             sampler.set_position(start)
         else:
-            self.means = EpochMeans()
+            self.means = self._new_means()
+        self._shapes = CompiledShapes(loader)
         self.model.train()
         batches = 0
         iterator = iter(loader)
@@ -193,6 +203,9 @@ class TrainingLoop:
             clock = time.perf_counter()
             group = upcoming
 
+    def _new_means(self) -> EpochMeans:
+        return EpochMeans(counts=dict.fromkeys(self.counted, 0.0))
+
     def _train_step(self, group: list[Batch]) -> None:
         if self.seed is not None:
             torch.manual_seed(derived_seed(self.seed, self.step, self.processes.rank))
@@ -202,7 +215,8 @@ class TrainingLoop:
             moved = to_device(batch, self.device)
             with self._without_sync(i + 1 < len(group)), self._shapes.guard(moved):
                 with self.precision.autocast():
-                    parts = self.compute_loss(self.model, moved)
+                    parts = dict(self.compute_loss(self.model, moved))
+                counts = {name: parts.pop(name) for name in self.counted}
                 loss = parts["loss"]
                 if batch.get("filler", False):
                     # These rows stand in where this process has none left; they must not count.
@@ -210,6 +224,8 @@ class TrainingLoop:
                 self.precision.backward(loss / len(group) if len(group) > 1 else loss)
             if not batch.get("filler", False):
                 self.means.loss_sum = self.means.loss_sum + parts["loss"].detach() * _rows(batch)
+                for name, count in counts.items():
+                    self.means.counts[name] = self.means.counts[name] + count
         norm = self.precision.clip(self.optimizer, self._parameters, self.max_grad_norm)
         if self.precision.scaler is None:
             self._checks.submit(self.step + 1, norm, parts, group)
@@ -249,10 +265,11 @@ class TrainingLoop:
         if self._stopping:
             return
         evaluate = _every(due.evaluate, self.step) or (due.evaluate_each_epoch and epoch_ended)
-        if evaluate and self.evaluate is not None:
-            self._evaluate_and_log()
+        improved = evaluate and self.evaluate is not None and self._evaluate_and_log()
         if _every(due.save, self.step) or (due.save_each_epoch and epoch_ended):
-            self.save()
+            self.save(best=improved)
+        elif improved:
+            self._save_best()
 
     # -- figures ---------------------------------------------------------------------------------------------------
 
@@ -281,13 +298,15 @@ class TrainingLoop:
         elapsed = time.perf_counter() - self._started
         self._progress.figures(self.step, shown, (self.total_steps - self.step) * elapsed / max(1, self._steps_here))
 
-    def _evaluate_and_log(self) -> None:
+    def _evaluate_and_log(self) -> bool:
+        """Evaluate and put the figures on file; whether this is the lowest 'val_loss' so far."""
         self._checks.settle()
         figures = self.evaluate()
         self.model.train()
         if figures is None:
-            # A stop was requested on some process; it is agreed upon after the next step, or the run ends here.
-            return
+            # A stop was requested on some process, and all know it; the evaluation is still owed when the run goes on.
+            self._stopping = True
+            return False
         self._evaluated_step = self.step
         groups = {name: figures.pop(name) for name in [n for n, v in figures.items() if isinstance(v, dict)]}
         row = {
@@ -302,33 +321,47 @@ class TrainingLoop:
         row = {c: row.pop(c) for c in self.log.columns if c in row} | row if self.log is not None else row
         if self.processes.is_main:
             if self.log is not None:
-                self.log.append(row)
-                self._log_groups(groups)
+                save_with_retry(lambda: self._append_to_logs(row, groups), f"the figures of step {self.step}")
             if self.track is not None:
                 self.track(self.step, row)
             if self._progress is not None:
                 self._progress.line(evaluation_line(self.step, figures))
-        if figures.get("val_loss", float("inf")) < self.best_val_loss:
+        improved = figures.get("val_loss", float("inf")) < self.best_val_loss
+        if improved:
             self.best_val_loss = figures["val_loss"]
-            self._save_best()
+        return improved
 
-    def _log_groups(self, groups: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-        log = LogFile(self.log.path.with_name("logs_by_group.csv"))
-        for kind, members in groups.items():
-            for name, figures in members.items():
-                log.append({"step": self.step, "by": kind.removeprefix("by_"), "group": name, **figures})
+    def _append_to_logs(
+        self, row: Mapping[str, Any], groups: Mapping[str, Mapping[str, Mapping[str, float]]]
+    ) -> None:
+        if not self.log.has_step(self.step):
+            self.log.append(row)
+        rows = [
+            {"step": self.step, "by": kind.removeprefix("by_"), "group": name, **figures}
+            for kind, members in groups.items()
+            for name, figures in members.items()
+        ]
+        if rows:
+            LogFile(self.log.path.with_name("logs_by_group.csv")).append(*rows)
 
     def _catch_up_evaluation(self) -> None:
         # A run ended between a step and its evaluation: the figures of that step are still owed.
-        due = self.step > 0 and _every(self.intervals.evaluate, self.step) and self.evaluate is not None
-        if due and self.log is not None and not self.log.has_step(self.step):
-            self._evaluate_and_log()
+        if self.evaluate is None or self.log is None or self.step == 0:
+            return
+        # One process looks, for all to do the same: on a network file system others may see an older file.
+        on_file = self.processes.gather(self.processes.is_main and self.log.has_step(self.step))[0]
+        at_epoch_end = self.intervals.evaluate_each_epoch and self.rows_done == 0
+        if on_file:
+            self._evaluated_step = self.step
+        elif (_every(self.intervals.evaluate, self.step) or at_epoch_end) and self._evaluate_and_log():
+            self._save_best()
 
     # -- saving ----------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs: plain tensors and builtins, parameter names unwrapped; a collective."""
-        sums = self.processes.sum({"loss_sum": float(self.means.loss_sum), "rows": self.means.rows})
+        counts = {name: float(count) for name, count in self.means.counts.items()}
+        sums = self.processes.sum({"loss_sum": float(self.means.loss_sum), "rows": self.means.rows, **counts})
         return {
             "model": unwrap(self.model).state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -345,31 +378,26 @@ class TrainingLoop:
                 "world_size": self.processes.world_size,
                 "loss_sum": sums["loss_sum"],
                 "rows": sums["rows"],
+                "counts": {name: sums[name] for name in counts},
                 "batches": self.means.batches,
                 "seconds": self.means.seconds,
                 "seconds_data": self.means.seconds_data,
             },
         }
 
-    def save(self) -> None:
-        """Write a checkpoint of this step; called on every process, written by the main one."""
+    def save(self, best: bool = False) -> None:
+        """Write a checkpoint of this step, the best so far where `best`; called on every process, written by one."""
         if self.checkpoints is None:
             return
         self._checks.settle()
         state = self.state()
         self._saved_step = self.step
         if self.processes.is_main:
-            best = self._evaluated_step == self.step and self._best_step == self.step
             failure = save_with_retry(lambda: self.checkpoints.save(state, best=best), f"step {self.step}")
             self.save_failure = failure
 
     def _save_best(self) -> None:
-        self._best_step = self.step
         if self.checkpoints is None:
-            return
-        due = self.intervals
-        if _every(due.save, self.step) or self.step >= self.total_steps:
-            # The checkpoint of this very step is about to be written, and is linked as the best.
             return
         state = self.state()
         if self.processes.is_main:
@@ -404,6 +432,7 @@ class TrainingLoop:
         main = self.processes.is_main
         self.means = EpochMeans(
             loss_sum=position["loss_sum"] if main else 0.0,
+            counts={name: position["counts"][name] if main else 0.0 for name in self.counted},
             rows=int(position["rows"]) if main else 0,
             batches=int(position["batches"]),
             seconds=float(position["seconds"]),
@@ -447,20 +476,21 @@ def dense_classes(batch: Batch, num_classes: int) -> Tensor:
 
 
 class CompiledShapes:
-    """Lets a compiled model run batches of one shape alone.
+    """Lets a compiled model run whole batches alone.
 
-    An epoch's short last batch would be compiled for again; it runs as the code is written instead.
+    An epoch's short last batch would be compiled for again; it runs as the code is written instead. The rows of a
+    whole batch are those of the loader's sampler, or of the first batch where the loader has no such sampler.
     """
 
-    def __init__(self) -> None:
-        self._shape: torch.Size | None = None
+    def __init__(self, loader: Iterable[Batch]) -> None:
+        self._rows: int | None = getattr(getattr(loader, "sampler", None), "batch_size", None)
 
     def guard(self, batch: Batch) -> contextlib.AbstractContextManager[Any]:
-        """Context in which to run the forward pass of `batch`; the first batch sets the shape."""
-        shape = batch["input_ids"].shape
-        if self._shape is None:
-            self._shape = shape
-        return contextlib.nullcontext() if shape == self._shape else torch.compiler.set_stance("force_eager")
+        """Context in which to run the forward pass of `batch`."""
+        rows = _rows(batch)
+        if self._rows is None:
+            self._rows = rows
+        return contextlib.nullcontext() if rows == self._rows else torch.compiler.set_stance("force_eager")
 
 
 def unwrap(model: nn.Module) -> nn.Module:

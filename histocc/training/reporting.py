@@ -52,17 +52,21 @@ class LogFile:
         with self.path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Add a row. The file is replaced as a whole if the row brings columns that it lacks, else appended to."""
-        rows = self.read()
-        header = list(rows[0]) if rows else []
-        wanted = header or [c for c in self.columns if c in row]
-        wanted += [c for c in row if c not in wanted]
-        if not rows or wanted != header:
-            self._rewrite(wanted, [*rows, row])
+    def append(self, *rows: Mapping[str, Any]) -> None:
+        """Add rows; columns that the file lacks go behind the others. The file is replaced as a whole.
+
+        Raises OSError if it cannot be written; what was there before stays.
+        """
+        old = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        header = next(csv.reader([old.partition("\n")[0]]), [])
+        wanted = list(header) or [c for c in self.columns if any(c in row for row in rows)]
+        wanted += [c for c in dict.fromkeys(c for row in rows for c in row) if c not in wanted]
+        if len(wanted) > len(header):
+            self._rewrite(wanted, [*self.read(), *rows])
             return
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, wanted, restval="", lineterminator="\n").writerow(row)
+        new = io.StringIO()
+        csv.DictWriter(new, wanted, restval="", lineterminator="\n").writerows(rows)
+        self._replace(old + ("" if old.endswith("\n") else "\n") + new.getvalue())
 
     def drop_after(self, step: int) -> None:
         """Drop rows of steps beyond `step`: a resumed run writes them again."""
@@ -80,7 +84,10 @@ class LogFile:
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(self.path, lambda file: file.write(text.getvalue().encode("utf-8")))
+        self._replace(text.getvalue())
+
+    def _replace(self, text: str) -> None:
+        write_atomically(self.path, lambda file: file.write(text.encode("utf-8")))
 
 
 class Progress:

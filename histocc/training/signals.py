@@ -1,23 +1,28 @@
-"""Signals that end a run: the first asks for a save at the next step boundary, the second ends at once."""
+"""Signals that end a run: the first asks for a save at the next step boundary, a later one ends at once."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
+import time
 from types import FrameType
 
-_ASKING = ("SIGTERM", "SIGUSR1", "SIGINT")
+from histocc.training.distributed import environment_rank
+
+_ASKING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
+# A scheduler and the launcher under it may both pass on one request; nobody changes their mind within a second.
+_SAME_REQUEST_SECONDS = 1.0
 
 
 class StopSignals:
-    """While active, SIGTERM, SIGUSR1 and Ctrl-C set `name` instead of ending the process; a second one ends it.
+    """While active, SIGTERM, SIGUSR1 and Ctrl-C set `name` instead of ending the process; a later one ends it.
 
     Use as a context manager around training. Outside the main thread, where Python allows no handlers, it does nothing.
     """
 
     def __init__(self) -> None:
         self.name: str | None = None
+        self._since = 0.0
         self._previous: dict[int, object] = {}
 
     @property
@@ -31,10 +36,7 @@ class StopSignals:
         return 130 if self.name == "SIGINT" else 0
 
     def __enter__(self) -> StopSignals:
-        for name in _ASKING:
-            number = getattr(signal, name, None)
-            if number is None:
-                continue
+        for number in _ASKING:
             try:
                 self._previous[number] = signal.signal(number, self._handle)
             except ValueError:
@@ -47,8 +49,25 @@ class StopSignals:
         self._previous.clear()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.name is not None:
-            sys.stderr.write("\nSecond signal: ending at once, without a save.\n")
-            sys.stderr.flush()
+        if self.name is None:
+            self.name = signal.Signals(number).name
+            self._since = time.monotonic()
+            if environment_rank()[0] == 0:
+                _say(f"{self.name}: ending at the next step, with a save. A second signal ends at once, without one.")
+        elif time.monotonic() - self._since > _SAME_REQUEST_SECONDS:
+            _say("Second signal: ending at once, without a save.")
             os._exit(128 + number)
-        self.name = signal.Signals(number).name
+
+
+def ignore_stop_signals(_worker: int = 0) -> None:
+    """Leave stop signals to the process that trains; for workers that prepare its batches.
+
+    Schedulers and terminals send signals to whole groups of processes, and the last batches must still arrive.
+    """
+    for number in _ASKING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _say(text: str) -> None:
+    # The handler may have interrupted a write to sys.stderr, which does not bear another one within.
+    os.write(2, f"\n{text}\n".encode())
