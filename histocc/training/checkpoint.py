@@ -235,8 +235,8 @@ class CheckpointFolder:
     def load_newest(self, warn: Callable[[str], None] = _warn) -> tuple[dict[str, Any], Path] | None:
         """The newest whole checkpoint and its path; None if there is none at all.
 
-        A damaged ``last.bin`` is named with `warn`, and the newest whole ``<step>.bin`` is taken in its place, or in the
-        last resort ``best.bin``.
+        A damaged ``last.bin`` is named with `warn`, and the newest whole ``<step>.bin`` is taken in its place, or else
+        ``best.bin``.
 
         Raises
         ------

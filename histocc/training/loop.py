@@ -321,7 +321,8 @@ class TrainingLoop:
         row = {c: row.pop(c) for c in self.log.columns if c in row} | row if self.log is not None else row
         if self.processes.is_main:
             if self.log is not None:
-                save_with_retry(lambda: self._append_to_logs(row, groups), f"the figures of step {self.step}")
+                save_with_retry(lambda: self.log.append(row), f"the figures of step {self.step}")
+                self._log_groups(groups)
             if self.track is not None:
                 self.track(self.step, row)
             if self._progress is not None:
@@ -331,18 +332,15 @@ class TrainingLoop:
             self.best_val_loss = figures["val_loss"]
         return improved
 
-    def _append_to_logs(
-        self, row: Mapping[str, Any], groups: Mapping[str, Mapping[str, Mapping[str, float]]]
-    ) -> None:
-        if not self.log.has_step(self.step):
-            self.log.append(row)
+    def _log_groups(self, groups: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
         rows = [
             {"step": self.step, "by": kind.removeprefix("by_"), "group": name, **figures}
             for kind, members in groups.items()
             for name, figures in members.items()
         ]
         if rows:
-            LogFile(self.log.path.with_name("logs_by_group.csv")).append(*rows)
+            log = LogFile(self.log.path.with_name("logs_by_group.csv"))
+            save_with_retry(lambda: log.append(*rows), f"the figures by group of step {self.step}")
 
     def _catch_up_evaluation(self) -> None:
         # A run ended between a step and its evaluation: the figures of that step are still owed.
