@@ -464,7 +464,7 @@ def multi_hot(classes: Tensor, num_classes: int) -> Tensor:
     """Float32 [B, C] with 1 at the classes of each row, from class indices, int64 [B, K], -1 where there is none."""
     # -1 lands in a column of its own, which is cut off again.
     hot = torch.zeros(classes.shape[0], num_classes + 1, device=classes.device)
-    return hot.scatter_(1, classes.where(classes >= 0, num_classes), 1.0)[:, :num_classes]
+    return hot.scatter_(1, classes.masked_fill(classes < 0, num_classes), 1.0)[:, :num_classes]
 
 
 def dense_classes(batch: Batch, num_classes: int) -> Tensor:
