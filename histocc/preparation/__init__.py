@@ -1,11 +1,19 @@
 """From a user's own table to files that can be trained on, and what is wrong with the table."""
 
 from .key import read_key, write_key
-from .pipeline import is_prepared, prepare, prepare_finetuning_data, prepared_notes, setup_finetuning_datasets
+from .pipeline import (
+    check_arguments,
+    is_prepared,
+    prepare,
+    prepare_finetuning_data,
+    prepared_notes,
+    setup_finetuning_datasets,
+)
 from .report import PreparationReport
 
 __all__ = [
     "PreparationReport",
+    "check_arguments",
     "is_prepared",
     "prepare",
     "prepare_finetuning_data",

@@ -132,10 +132,12 @@ def prepare(
     target_cols = list(formatter.target_cols)
     if is_prepared(save_path):
         notes = prepared_notes(save_path, dataset=dataset, target_cols=target_cols, share_val=share_val)
+        if all_codes_file is not None:
+            notes.append("Warning: --all-codes-file has no effect on a key that is there already")
         key = read_key(save_path / KEY_FILE)
         return key, PreparationReport(str(save_path), reused=True, classes=len(key), notes=notes)
 
-    _check_arguments(dataset, input_col, target_cols, save_path, share_val, language, language_col)
+    check_arguments(dataset, input_col, target_cols, save_path, share_val, language, language_col)
     table = read_table(dataset, input_col, target_cols, language_col, language, progress)
     labels = understand(table, target_cols, keep_missing_spellings)
     if labels.rows_without_code == len(table):
@@ -180,7 +182,7 @@ def prepare(
         [*((values, code_numbers[:, j]) for j in range(len(target_cols))), (table.language_values, table.languages)]
     )
     facts = {
-        "dataset": str(dataset) if isinstance(dataset, (str, Path)) else None,
+        "dataset": str(Path(dataset).absolute()) if isinstance(dataset, (str, Path)) else None,
         "input_col": input_col,
         "target_cols": target_cols,
         "language": language,
@@ -243,7 +245,7 @@ def prepared_notes(
         before = facts.get(name)
         if before is None or not isinstance(now, (str, Path, float, int)):
             continue
-        same = Path(before).absolute() == Path(now).absolute() if name == "dataset" else before == spell(now)
+        same = Path(before) == Path(now).absolute() if name == "dataset" else before == spell(now)
         if not same:
             flag = "--" + name.replace("_", "-")
             notes.append(f"Warning: prepared with {flag} {before}; {flag} {now} has no effect")
@@ -257,9 +259,11 @@ def setup_finetuning_datasets(
     tokenizer: Any,
     num_classes_flat: int,
     map_code_label: Mapping[str, int],
+    *,
+    max_input_len: int = 128,
     **options: Any,
 ) -> tuple[OccDatasetMixerInMemMultipleFiles, OccDatasetMixerInMemMultipleFiles]:
-    """The data sets for training and validation of a prepared folder, with inputs of 128 ids.
+    """The data sets for training and validation of a prepared folder.
 
     Args:
         target_cols: the code columns.
@@ -268,37 +272,48 @@ def setup_finetuning_datasets(
         tokenizer: as for `OccDatasetMixerInMemMultipleFiles`.
         num_classes_flat: C, number of classes.
         map_code_label: class index of each code.
+        max_input_len: L, ids of a row.
         options: more arguments of the training data set, such as `seed` and the descriptions.
+
+    Raises:
+        UsageError: all that is wrong with the two files, which people may have edited.
     """
     from histocc.dataloader import OccDatasetMixerInMemMultipleFiles
 
     common: dict[str, Any] = {
         "formatter": formatter,
         "tokenizer": tokenizer,
-        "max_input_len": 128,
+        "max_input_len": max_input_len,
         "num_classes_flat": num_classes_flat,
         "target_cols": list(target_cols),
         "map_code_label": dict(map_code_label),
     }
     folder = Path(save_path)
-    train = OccDatasetMixerInMemMultipleFiles(
-        fnames_data=[str(folder / TRAIN_FILE)], training=True, **common, **options
+    problems = Problems()
+    train = problems.run(
+        OccDatasetMixerInMemMultipleFiles, [str(folder / TRAIN_FILE)], training=True, **common, **options
     )
-    val = OccDatasetMixerInMemMultipleFiles(fnames_data=[str(folder / VAL_FILE)], training=False, **common)
+    val = problems.run(OccDatasetMixerInMemMultipleFiles, [str(folder / VAL_FILE)], training=False, **common)
+    problems.raise_if_any()
     return train, val
 
 
-def _check_arguments(
+def check_arguments(
     dataset: str | Path | pd.DataFrame | None,
     input_col: str,
     target_cols: Sequence[str],
-    save_path: Path,
+    save_path: str | Path,
     share_val: float,
-    language: str,
-    language_col: str | None,
+    language: str = "unk",
+    language_col: str | None = None,
 ) -> None:
-    """Everything that can be said without the table."""
+    """Look at arguments of `prepare` for a folder that is not prepared: everything that can be said without the table.
+
+    Raises:
+        UsageError: naming all that is wrong with them.
+    """
     problems = Problems()
+    save_path = Path(save_path)
     if dataset is None:
         absent = [name for name in PREPARED_FILES if not (save_path / name).is_file()]
         problems.add(f"{save_path} lacks {', '.join(absent)}: name the table to prepare with --dataset")

@@ -280,6 +280,10 @@ class TestPreparedFolders:
         assert key == {"61110": 0}
         assert report.reused
 
+    def test_codes_are_not_added_to_a_key_that_is_there(self, prepared, formatter):
+        _, report = prepare(None, "occ1", formatter, prepared, 0.1, all_codes_file="codes.csv")
+        assert "Warning: --all-codes-file has no effect" in report.summary()
+
     def test_flags_that_disagree(self, prepared):
         notes = prepared_notes(prepared, dataset="other.csv", target_cols=["hisco_1"], share_val=0.2)
         assert len(notes) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from histocc.errors import UsageError
 from histocc.formatter import construct_general_purpose_formatter
-from histocc.preparation import prepare, read_key
+from histocc.preparation import prepare, read_key, writing
+from histocc.preparation import table as reading
 from tests.oracles.plain_preparation import plain_prepare, write_plain
 
 spellings = st.sampled_from(["", "", " ", "   ", "nan", "NaN", "None", "null", "NA", "?", "N/A", " nan "])
@@ -59,7 +61,12 @@ def tables(draw):
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(tables())
 def test_as_the_plain_implementation(table):
-    with tempfile.TemporaryDirectory() as folder:
+    # Few rows at a time, so that small tables have boundaries too.
+    with (
+        mock.patch.object(reading, "CHUNK_ROWS", 3),
+        mock.patch.object(writing, "CHUNK_ROWS", 3),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         check(table, Path(folder))
 
 
