@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,7 +60,8 @@ def getModel(model_domain: str = "Multilingual_CANINE") -> CanineModel:
         described, _ = CanineConfig.get_config_dict(name)
         kind = described.get("model_type")
         if kind == "canine":
-            model, report = CanineModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+            with _without_progress_bars():
+                model, report = CanineModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if os.path.isdir(name):
             problem = f"the folder '{name}' holds no encoder that can be read"
@@ -79,6 +81,20 @@ def getModel(model_domain: str = "Multilingual_CANINE") -> CanineModel:
             f"pass a complete one with --encoder"
         )
     return model
+
+
+@contextlib.contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Loading takes a moment; a bar of each process's own would only litter the output."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def load_tokenizer(model_domain: str = "Multilingual_CANINE") -> CanineTokenizer:

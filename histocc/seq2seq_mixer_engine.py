@@ -276,7 +276,7 @@ def evaluate_figures(
     rows = 0
     interrupted = False
     sets = None if code_metrics is None else code_metrics()
-    shapes = CompiledShapes()
+    shapes = CompiledShapes(data_loader)
     started = time.perf_counter()
     with evaluation_progress(data_loader, enabled=processes.is_main) as batches:
         for batch in batches:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from histocc.training.signals import ignore_stop_signals
+
 from .samplers import BatchIndex, EvalBatchSampler, TrainBatchSampler
 
 
@@ -61,7 +63,8 @@ def make_train_loader(
     """
     lengths = dataset.padded_lengths if trim_padding else None
     sampler = TrainBatchSampler(len(dataset), batch_size, seed, rank, world_size, shuffle, lengths)
-    return _loader(_Batches(dataset, trim_padding), sampler, num_workers, pin_memory, prefetch_factor, persistent_workers)
+    batches = _Batches(dataset, trim_padding)
+    return _loader(batches, sampler, num_workers, pin_memory, prefetch_factor, persistent_workers)
 
 
 def make_eval_loader(
@@ -119,6 +122,7 @@ def _loader(
         fork = "fork" in multiprocessing.get_all_start_methods()
         workers = {
             "multiprocessing_context": "fork" if fork else None,
+            "worker_init_fn": ignore_stop_signals,
             "prefetch_factor": prefetch_factor,
             "persistent_workers": persistent_workers,
         }

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from histocc.training.checkpoint import save_with_retry
 from histocc.training.distributed import Processes
 
 _MOST_PENDING = 2
@@ -97,20 +98,27 @@ class FiniteChecks:
         guilty = [r for r in reports if r["bad"]] or reports
         path = self._folder / "bad_batch.csv"
         if self._processes.is_main:
-            with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(["process", "row", "text", "classes"])
-                writer.writerows([r["rank"], *row] for r in guilty for row in r["rows"])
+            rows = [[r["rank"], *row] for r in guilty for row in r["rows"]]
+            save_with_retry(lambda: _write_rows(path, rows), str(path))
+        # Nobody leaves before the file is there: the end of one process is the end of all.
+        self._processes.gather(None)
         losses = "; ".join(
             (f"process {r['rank']}: " if len(reports) > 1 else "")
             + ", ".join(f"{k} {v:.6g}" for k, v in r["parts"].items())
             for r in guilty
         )
         raise NumbersGoneBad(
-            f"Step {check.step}: the loss or its gradient is not a finite number ({losses}). Training stopped and "
+            f"Step {check.step:,}: the loss or its gradient is not a finite number ({losses}). Training stopped and "
             f"saved nothing; the last good checkpoint is untouched. The rows of the batch are in {path}. "
             "A lower --learning-rate, a longer --warmup-pct, or training without --use-amp usually helps"
         )
+
+
+def _write_rows(path: Path, rows: list[list[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["process", "row", "text", "classes"])
+        writer.writerows(rows)
 
 
 def _describe(batches: list[dict[str, Any]]) -> list[tuple[int, str, str]]:

@@ -16,6 +16,7 @@ import torch
 from histocc.errors import Problems, UsageError
 from histocc.training.bad_numbers import NumbersGoneBad
 from histocc.training.distributed import (
+    LOST_PEER,
     Processes,
     environment_rank,
     finish_processes,
@@ -165,6 +166,12 @@ def add_mixer_arguments(
     run.add_argument("--log-interval", type=positive_int, default=100, help="steps between figures of training")
     run.add_argument("--eval-interval", type=positive_int, default=1000, help="steps between evaluations")
     run.add_argument("--save-interval", type=positive_int, default=save_interval, help="steps between checkpoints")
+    run.add_argument(
+        "--trim-padding",
+        action="store_true",
+        help="train on batches of about equally long rows, padded no further than they need: faster, but not the "
+        "original's numbers, since the decoder attends to padding (see docs/benchmarks.md)",
+    )
     add_loading_arguments(parser)
     add_schedule_arguments(parser)
     add_tracking_arguments(parser)
@@ -278,7 +285,7 @@ def run_script(script: Callable[[argparse.Namespace, Processes], int], args: arg
         if isinstance(error, SystemExit):
             raise
         if processes.world_size > 1 and is_connection_loss(error):
-            return _fail(processes, "Error: another process of this run has ended without a word.", 1)
+            return _fail(processes, LOST_PEER, 1)
         return _fail(processes, traceback.format_exc(), 1)
 
 

@@ -27,6 +27,7 @@ from histocc.training.checkpoint import CheckpointFolder, save_with_retry
 from histocc.training.distributed import Processes, StopAgreement
 from histocc.training.precision import Precision
 from histocc.training.reporting import LogFile, Progress
+from histocc.training.schedule import set_rate
 from histocc.training.signals import StopSignals
 
 Batch = dict[str, Any]
@@ -50,7 +51,7 @@ class EpochMeans:
     """Means since the epoch began; the loss is summed on the device, so that no step waits for it."""
 
     loss_sum: Tensor | float = 0.0
-    counts: dict[str, Tensor | float] = field(default_factory=dict)
+    counts: dict[str, Tensor | int] = field(default_factory=dict)
     rows: int = 0
     batches: int = 0
     seconds: float = 0.0
@@ -204,7 +205,7 @@ class TrainingLoop:
             group = upcoming
 
     def _new_means(self) -> EpochMeans:
-        return EpochMeans(counts=dict.fromkeys(self.counted, 0.0))
+        return EpochMeans(counts=dict.fromkeys(self.counted, 0))
 
     def _train_step(self, group: list[Batch]) -> None:
         if self.seed is not None:
@@ -413,7 +414,7 @@ class TrainingLoop:
         load_optimizer_state(self.optimizer, state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-        self.step = int(state["step"])
+            set_rate(self.scheduler)
         self.restore_position(state)
 
     def restore_position(self, state: Mapping[str, Any]) -> None:
@@ -430,7 +431,7 @@ class TrainingLoop:
         main = self.processes.is_main
         self.means = EpochMeans(
             loss_sum=position["loss_sum"] if main else 0.0,
-            counts={name: position["counts"][name] if main else 0.0 for name in self.counted},
+            counts={name: int(position["counts"][name]) if main else 0 for name in self.counted},
             rows=int(position["rows"]) if main else 0,
             batches=int(position["batches"]),
             seconds=float(position["seconds"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 
 def steps_per_epoch(batches: int, grad_accum_steps: int = 1) -> int:
@@ -16,6 +16,17 @@ def steps_per_epoch(batches: int, grad_accum_steps: int = 1) -> int:
 def warmup_steps(total_steps: int, warmup_pct: float) -> int:
     """Number of warm-up steps: ``int(total_steps * warmup_pct)``."""
     return int(total_steps * warmup_pct)
+
+
+def set_rate(scheduler: LRScheduler) -> None:
+    """Give the optimizer the rate that `scheduler` has for its step: another than it was saved with, where the length
+    of the run has changed.
+    """
+    if isinstance(scheduler, LambdaLR):
+        step = scheduler.last_epoch
+        factors = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas)
+        for group, base_rate, factor in factors:
+            group["lr"] = base_rate * factor(step)
 
 
 def linear_schedule(optimizer: Optimizer, num_warmup_steps: int, total_steps: int) -> LambdaLR:
