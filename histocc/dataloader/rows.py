@@ -193,7 +193,7 @@ def check_files(
         problems.add(f"No data file is given{hint}.")
     for path in listed:
         try:
-            names, has_rows = _peek(path)
+            names, has_rows = peek(path)
         except UsageError as error:
             problems.add(f"{error}{hint}")
             continue
@@ -300,7 +300,7 @@ def _open_csv(path: Path, **options: Any) -> Any:
     return pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, index_col=False, **options)
 
 
-def _peek(path: Path) -> tuple[list[str], bool]:
+def peek(path: Path) -> tuple[list[str], bool]:
     """Column names of a file and whether it has rows; `UsageError` if it cannot be read."""
     import pandas as pd
 
