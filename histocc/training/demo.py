@@ -21,6 +21,16 @@ MIXER_DEMO: dict[str, Any] = {
     "keep_checkpoints": 1,
 }
 
+FLAT_DEMO: dict[str, Any] = {
+    "encoder": DEMO_ENCODER,
+    "epochs": 40,
+    "batch_size": 32,
+    "learning_rate": 3e-3,
+    "max_len": 64,
+}
+
+FINETUNE_DEMO: dict[str, Any] = MIXER_DEMO | {"num_epochs": 60}
+
 
 def encoder_source(name: str) -> dict[str, Any]:
     """Model arguments for ``--encoder``: a hub name or folder, or the demo's small one with random weights."""

@@ -1,0 +1,223 @@
+"""Fine-tune the mixer model on a table of your own, with codes of any system.
+
+python finetune.py --dataset table.csv --target-cols code_1 code_2 --save-path runs/mine
+torchrun --nproc_per_node=4 finetune.py --dataset table.csv --target-cols code --save-path runs/mine
+python finetune.py --demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from histocc.errors import Problems
+from histocc.training import cli
+from histocc.training.distributed import Processes
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = cli.ScriptParser(prog="finetune.py", description=__doc__.splitlines()[0])
+    table = parser.add_argument_group("table")
+    table.add_argument(
+        "--save-path",
+        default="./Finetuned/",
+        help="folder for prepared files, checkpoints and logs; prepared files in it are used, a run in it is continued",
+    )
+    table.add_argument("--dataset", default=None, help="CSV or Parquet file with descriptions and codes")
+    table.add_argument("--input-col", default="occ1", help="column of the descriptions")
+    table.add_argument("--target-cols", nargs="+", default=None, help="columns of the codes, first code first")
+    table.add_argument("--language", default="unk", help="language of all rows, as a short code")
+    table.add_argument("--language-col", default=None, help="column of the languages, instead of --language")
+    table.add_argument("--max-len", type=cli.positive_int, default=128, help="characters of a description, at most")
+    codes = parser.add_argument_group("codes")
+    codes.add_argument("--block-size", type=cli.positive_int, default=5, help="characters (or parts) of a code")
+    codes.add_argument("--use-within-block-sep", action="store_true", help="codes are lists of parts such as 1,13,0,0")
+    codes.add_argument(
+        "--allow-codes-shorter-than-block-size", action="store_true", help="accept codes with fewer characters (parts)"
+    )
+    codes.add_argument(
+        "--drop-bad-labels", action="store_true", help="leave rows that do not fit out and list them in a file"
+    )
+    codes.add_argument(
+        "--keep-missing-spellings", action="store_true", help="nan, NA, None, null, ? in code columns are codes"
+    )
+    codes.add_argument("--all-codes-file", default=None, help="table of all codes: those the data lack get a class too")
+    codes.add_argument(
+        "--all-codes-col", default=None, help="its column (pst2_1, system_code or code, else the first column)"
+    )
+    preparation = parser.add_argument_group("preparation")
+    preparation.add_argument("--share-val", type=float, default=0.1, help="share of the rows for validation, 0..1")
+    preparation.add_argument("--prepare-only", action="store_true", help="write the prepared files and stop")
+    cli.add_mixer_arguments(parser, save_interval=1000, num_epochs=5, batch_size=128, seq2seq_weight=0.1)
+    # What decides the decoder's shape and dropout is no choice here, so that every checkpoint fits.
+    parser.set_defaults(dropout=0.0, decoder_dim_feedforward=None)
+    parser.add_argument("--freeze-encoder", action="store_true", help="train decoder and flat head alone")
+    descriptions = parser.add_argument_group("official descriptions of codes")
+    descriptions.add_argument(
+        "--include-descriptions", action="store_true", help="join the first code's description to training rows"
+    )
+    descriptions.add_argument("--description-prob", type=float, default=0.5, help="share of training rows, 0..1")
+    descriptions.add_argument(
+        "--description-template", default="{occ} [DESC: {desc}]", help="how text and description are joined"
+    )
+    descriptions.add_argument("--descriptions-file", default=None, help="CSV or Parquet file of descriptions")
+    descriptions.add_argument("--descriptions-code-col", default=None, help="its column of codes")
+    descriptions.add_argument("--descriptions-text-col", default=None, help="its column of descriptions")
+    descriptions.add_argument("--descriptions-lang-col", default=None, help="its column of languages, if it has one")
+    cli.add_run_arguments(parser, "finetune")
+    return parser
+
+
+def demo_defaults(given: argparse.Namespace) -> dict[str, Any]:
+    """A run on the shipped raw table, sized for a laptop's CPU; `given` are the flags, of which all win."""
+    from histocc.datasets import raw_sample_path
+    from histocc.training.demo import FINETUNE_DEMO
+
+    defaults = {**FINETUNE_DEMO, "save_path": "runs/demo-finetune"}
+    if given.dataset is None:
+        defaults |= {"dataset": str(raw_sample_path()), "target_cols": ["hisco_1", "hisco_2"]}
+        if given.language == "unk":
+            defaults["language_col"] = "lang"
+    return defaults
+
+
+def check_arguments(args: argparse.Namespace) -> Any:
+    """Raise one UsageError with everything that is wrong with the flags; return the descriptions they name, or None."""
+    from histocc.preparation import check_arguments as check_preparation
+    from histocc.preparation import is_prepared
+
+    problems = Problems()
+    cli.check_mixer_arguments(args, problems)
+    cli.check_shares(args, problems, "description_prob")
+    if args.all_codes_col is not None and args.all_codes_file is None:
+        problems.add("--all-codes-col names a column of --all-codes-file, which is not given")
+    descriptions = problems.run(_descriptions, args) if args.include_descriptions else None
+    if args.target_cols is None:
+        problems.add("--target-cols is missing: the names of the columns that hold the codes")
+    if is_prepared(args.save_path):
+        problems.run(cli.check_folder, args.save_path, "--save-path")
+    else:
+        problems.run(
+            check_preparation,
+            args.dataset,
+            args.input_col,
+            args.target_cols or [],
+            args.save_path,
+            args.share_val,
+            args.language,
+            args.language_col,
+        )
+    problems.raise_if_any()
+    return descriptions
+
+
+def _descriptions(args: argparse.Namespace) -> Any:
+    from histocc.dataloader.descriptions import Descriptions
+    from histocc.errors import UsageError
+
+    if args.descriptions_file is None:
+        raise UsageError("--include-descriptions needs --descriptions-file: the table of descriptions")
+    return Descriptions.read(
+        args.descriptions_file,
+        args.descriptions_code_col,
+        args.descriptions_text_col,
+        args.descriptions_lang_col,
+        prob=args.description_prob,
+        template=args.description_template,
+    )
+
+
+def _prepare(args: argparse.Namespace, formatter: Any) -> None:
+    """Prepare the table, unless that was done before, and say what came of it."""
+    from histocc.preparation import is_prepared, prepare_finetuning_data
+
+    if not (is_prepared(args.save_path) or args.prepare_only):
+        _check_start(args, formatter)
+    prepare_finetuning_data(
+        args.dataset,
+        args.input_col,
+        formatter,
+        args.save_path,
+        args.share_val,
+        args.language,
+        args.language_col,
+        args.drop_bad_labels,
+        args.allow_codes_shorter_than_block_size,
+        keep_missing_spellings=args.keep_missing_spellings,
+        all_codes_file=args.all_codes_file,
+        all_codes_col=args.all_codes_col,
+    )
+
+
+def _check_start(args: argparse.Namespace, formatter: Any) -> None:
+    """Try what the run starts from, on a model with a single class, so that nothing is written if it cannot be had."""
+    from histocc.model_assets import Seq2SeqMixerOccCANINE
+    from histocc.training.demo import encoder_source
+    from histocc.weights import load_initial_weights
+
+    model = Seq2SeqMixerOccCANINE(num_classes=formatter.num_classes, num_classes_flat=1, **encoder_source(args.encoder))
+    if args.initial_checkpoint:
+        load_initial_weights(model, args.initial_checkpoint, only_encoder=args.only_encoder)
+
+
+def finetune(args: argparse.Namespace, processes: Processes) -> int:
+    """The script: check, prepare the table, read the data, train."""
+    from histocc.formatter import construct_general_purpose_formatter
+    from histocc.preparation import read_key, setup_finetuning_datasets
+    from histocc.training.mixer_run import MixerTask, run_mixer
+
+    descriptions = check_arguments(args)
+    formatter = construct_general_purpose_formatter(
+        args.block_size, args.target_cols, use_within_block_sep=args.use_within_block_sep
+    )
+    processes.main_first("preparation", lambda: _prepare(args, formatter))
+    if args.prepare_only:
+        if processes.is_main:
+            print("To train on these files, also after edits, repeat the command without --prepare-only.")
+        return 0
+
+    save_path = Path(args.save_path)
+    key = read_key(save_path / "key.csv")
+    train_data, val_data = setup_finetuning_datasets(
+        args.target_cols,
+        save_path,
+        formatter,
+        None,
+        len(key),
+        key,
+        max_input_len=args.max_len,
+        seed=args.seed,
+        descriptions=descriptions,
+    )
+    if processes.is_main:
+        cli.write_arguments(save_path / "args.yaml", args)
+    facts = {"encoder": f"{args.encoder}, {'frozen' if args.freeze_encoder else 'trained'}"}
+    if descriptions is not None:
+        described = sum(code in descriptions.texts for code in key)
+        facts["descriptions"] = (
+            f"of {described:,} of {len(key):,} codes, joined to {descriptions.prob:.0%} of their training rows"
+        )
+    task = MixerTask(save_path, formatter, train_data, val_data, len(key), key, args.freeze_encoder, facts)
+    code = run_mixer(args, processes, task)
+    if args.demo and code == 0 and processes.is_main:
+        print(
+            "This was the demo. With a table of your own the full model trains with\n"
+            "  python finetune.py --dataset table.csv --input-col text --target-cols code --save-path runs/mine\n"
+            "and starts from the published HISCO model with --initial-checkpoint occ-canine-v1."
+        )
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script with the arguments `argv`, those of the command line by default; return the exit code."""
+    parser = build_parser()
+    args = cli.parse_with_demo(parser, argv, lambda: demo_defaults(parser.parse_args(argv)))
+    return cli.run_script(finetune, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
