@@ -13,6 +13,7 @@ from torch import nn
 
 from histocc.dataloader import OccDatasetMixerInMemMultipleFiles, make_eval_loader, make_train_loader
 from histocc.dataloader.mixer_dataset import TRIM_MULTIPLE
+from histocc.errors import UsageError
 from histocc.formatter import PAD_IDX
 from histocc.loss import BlockOrderInvariantLoss, LossMixer
 from histocc.model_assets import Seq2SeqMixerOccCANINE
@@ -91,6 +92,7 @@ def run_mixer(args: argparse.Namespace, processes: Processes, task: MixerTask) -
         decoder_dim_feedforward=args.decoder_dim_feedforward,
         **encoder_source(args.encoder),
     )
+    _check_length(model, args)
     if state is None and args.initial_checkpoint:
         summary = load_initial_weights(model, args.initial_checkpoint, only_encoder=args.only_encoder, key=task.key)
         notes.append(str(summary))
@@ -176,6 +178,12 @@ def run_mixer(args: argparse.Namespace, processes: Processes, task: MixerTask) -
         loop.run(lambda epoch: train_loader)
     last, best = task.save_dir / "last.bin", task.save_dir / "best.bin"
     return run.end(loop, processes, stop, task.save_dir, f"The model is in {last}, the best one by val_loss in {best}.")
+
+
+def _check_length(model: Seq2SeqMixerOccCANINE, args: argparse.Namespace) -> None:
+    positions = model.encoder.char_embeddings.char_position_embeddings.num_embeddings
+    if args.max_len > positions:
+        raise UsageError(f"--max-len is {args.max_len}, but the encoder {args.encoder} has {positions} positions")
 
 
 def _loaders(args: argparse.Namespace, processes: Processes, task: MixerTask, seed: int) -> tuple[Any, Any]:
