@@ -81,6 +81,7 @@ def run_mixer(args: argparse.Namespace, processes: Processes, task: MixerTask) -
         seed = run.seed_of(state, args.seed, notes)
         notes += run.disagreements(state.get("settings"), settings, _COMPARED)
         position = position_of(state, settings, processes, notes)
+        _compare_keys(state.get("key"), task.key, source, notes)
 
     if task.train_data.augmenter is not None:
         task.train_data.augmenter.seed = seed
@@ -184,6 +185,26 @@ def _check_length(model: Seq2SeqMixerOccCANINE, args: argparse.Namespace) -> Non
     positions = model.encoder.char_embeddings.char_position_embeddings.num_embeddings
     if args.max_len > positions:
         raise UsageError(f"--max-len is {args.max_len}, but the encoder {args.encoder} has {positions} positions")
+
+
+def _compare_keys(
+    saved: Mapping[str, int] | None, key: Mapping[str, int] | None, source: Path, notes: list[str]
+) -> None:
+    """Refuse to continue with more or fewer codes than the checkpoint knows; note codes whose class is another one."""
+    if saved is None or key is None or saved == key:
+        return
+    if len(saved) != len(key):
+        raise UsageError(
+            f"the key has {len(key):,} codes now and had {len(saved):,} when {source} was saved, so this run cannot go "
+            "on. Move the checkpoints (.bin) to another folder and give one of them as --initial-checkpoint: the model "
+            "starts from it, with the codes that both know carried over"
+        )
+    changed = [code for code, index in key.items() if saved.get(code) != index]
+    if changed:
+        notes.append(
+            f"Warning: {len(changed):,} codes of the key, such as {changed[0]!r}, have another class than when {source} "
+            "was saved. The model takes them for the codes that had these classes: right for a new spelling only"
+        )
 
 
 def _loaders(args: argparse.Namespace, processes: Processes, task: MixerTask, seed: int) -> tuple[Any, Any]:
