@@ -202,7 +202,7 @@ def _compare_keys(
     changed = [code for code, index in key.items() if saved.get(code) != index]
     if changed:
         notes.append(
-            f"Warning: {len(changed):,} codes of the key, such as {changed[0]!r}, have another class than when {source} "
+            f"Warning: {len(changed):,} codes of the key, as {changed[0]!r}, have another class than when {source} "
             "was saved. The model takes them for the codes that had these classes: right for a new spelling only"
         )
 
