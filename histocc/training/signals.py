@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from types import FrameType
 
@@ -22,7 +23,8 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.name: str | None = None
-        self._since = 0.0
+        self._first = threading.Lock()
+        self._since = float("inf")
         self._previous: dict[int, object] = {}
 
     @property
@@ -49,9 +51,10 @@ class StopSignals:
         self._previous.clear()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.name is None:
-            self.name = signal.Signals(number).name
+        # A lock, since a second signal may interrupt this handler anywhere.
+        if self._first.acquire(blocking=False):
             self._since = time.monotonic()
+            self.name = signal.Signals(number).name
             if environment_rank()[0] == 0:
                 _say(f"{self.name}: ending at the next step, with a save. A second signal ends at once, without one.")
         elif time.monotonic() - self._since > _SAME_REQUEST_SECONDS:
