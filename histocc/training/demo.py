@@ -11,10 +11,10 @@ _CONFIG = Path(__file__).parents[1] / "Data" / "demo_encoder.json"
 
 MIXER_DEMO: dict[str, Any] = {
     "encoder": DEMO_ENCODER,
-    "num_epochs": 40,
+    "num_epochs": 32,
     "batch_size": 32,
     "learning_rate": 2e-3,
-    "max_len": 64,
+    "max_len": 48,
     "log_interval": 100,
     "eval_interval": 400,
     "save_interval": 1000,
