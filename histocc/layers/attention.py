@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,36 +46,65 @@ class FusedSelfAttention(nn.Module):
             ([B, F, hidden],), or with the weights asked for ([B, F, hidden], [B, heads, F, T]).
         """
         *head_mask, output_attentions = options or (False,)
-        query = self._split_heads(self.query(from_tensor))
-        key = self._split_heads(self.key(to_tensor))
-        value = self._split_heads(self.value(to_tensor))
+        query, key, value = self.query(from_tensor), self.key(to_tensor), self.value(to_tensor)
+        heads = self.num_attention_heads
         dropout = self.dropout.p if self.training else 0.0
         windowed = attention_mask is not None and attention_mask.ndim == 3
         if windowed:
             attention_mask = (1.0 - attention_mask.to(query.dtype)).unsqueeze(1) * torch.finfo(query.dtype).min
         elif attention_mask is not None:
             attention_mask = attention_mask.to(query.dtype)
-
-        # Plain products where the fused kernels do not serve: a window may be all padding, whose gradient they get
-        # wrong, and on the CPU they have no dropout.
-        if (
-            output_attentions
-            or windowed
-            or any(mask is not None for mask in head_mask)
-            or (dropout and query.device.type == "cpu")
-        ):
-            scores = query @ key.transpose(-1, -2) / math.sqrt(self.attention_head_size)
-            weights = self.dropout((scores if attention_mask is None else scores + attention_mask).softmax(-1))
-            for mask in head_mask:
-                weights = weights if mask is None else weights * mask
-            context = (weights @ value).transpose(1, 2).flatten(2)
+        # A window may be all padding, whose gradient the fused kernels get wrong.
+        if windowed or output_attentions or any(mask is not None for mask in head_mask):
+            context, weights = _attend_plainly(query, key, value, heads, attention_mask, dropout, head_mask)
             return (context, weights) if output_attentions else (context,)
+        return (attend(query, key, value, heads, attention_mask, dropout),)
 
-        context = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, dropout_p=dropout)
-        return (context.transpose(1, 2).flatten(2),)
 
-    def _split_heads(self, hidden: Tensor) -> Tensor:
-        return hidden.unflatten(-1, (self.num_attention_heads, self.attention_head_size)).transpose(1, 2)
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
+    """Multi-head attention: softmax(q k' / sqrt(hidden / heads) + bias) v, head by head.
+
+    Args:
+        query: [B, F, hidden].
+        key: [B, T, hidden].
+        value: [B, T, hidden].
+        heads: number of heads, which divides hidden.
+        bias: added to the scores, of the queries' dtype, broadcasts to [B, heads, F, T].
+        dropout: rate of dropout on the weights.
+
+    Returns:
+        [B, F, hidden].
+    """
+    # On the CPU the fused kernel has no dropout, and its gradient takes longer than that of the plain products.
+    if query.device.type == "cpu" and (dropout or torch.is_grad_enabled()):
+        return _attend_plainly(query, key, value, heads, bias, dropout)[0]
+    query, key, value = (_split_heads(part, heads) for part in (query, key, value))
+    context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+    return context.transpose(1, 2).flatten(2)
+
+
+def _attend_plainly(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    heads: int,
+    bias: Tensor | None,
+    dropout: float,
+    head_mask: Sequence[Tensor | None] = (),
+) -> tuple[Tensor, Tensor]:
+    """The same from single products; also the weights [B, heads, F, T]."""
+    query, key, value = (_split_heads(part, heads) for part in (query, key, value))
+    scores = (query / math.sqrt(query.size(-1))) @ key.transpose(-1, -2)
+    weights = F.dropout((scores if bias is None else scores + bias).softmax(-1), dropout)
+    for mask in head_mask:
+        weights = weights if mask is None else weights * mask
+    return (weights @ value).transpose(1, 2).flatten(2), weights
+
+
+def _split_heads(hidden: Tensor, heads: int) -> Tensor:
+    return hidden.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def use_fused_attention(encoder: CanineModel) -> CanineModel:

@@ -6,6 +6,9 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from histocc.layers.attention import attend
 
 MAX_TARGET_LENGTH = 128
 
@@ -68,7 +71,6 @@ class TransformerDecoder(nn.Module):
     ) -> None:
         super().__init__()
         layer = nn.TransformerDecoderLayer(emb_size, nhead, dim_feedforward=dim_feedforward, dropout=dropout)
-        self.nhead = nhead
         self.token_emb = TokenEmbedding(vocab_size, emb_size)
         self.positional_encoding = PositionalEncoding(emb_size, dropout)
         self.decoder = nn.TransformerDecoder(layer, num_decoder_layers)
@@ -92,21 +94,46 @@ class TransformerDecoder(nn.Module):
         Returns:
             [B, T, V].
         """
-        hidden = self.positional_encoding(self.token_emb(target.transpose(0, 1)))
-        hidden = self.decoder(
-            hidden,
-            memory.transpose(0, 1).contiguous(),  # one copy here instead of one in every layer
-            tgt_mask=self._joint_mask(target_mask, target_padding_mask),
-            # Left to itself, torch compares the mask with a causal one, and waits for the device to answer.
-            tgt_is_causal=False,
-            memory_is_causal=False,
-        )
-        return self.head(hidden.transpose(0, 1))
+        hidden = self.positional_encoding(self.token_emb(target.transpose(0, 1))).transpose(0, 1)
+        bias = _joint_mask(target_mask, target_padding_mask)
+        for layer in self.decoder.layers:
+            hidden = _run_layer(layer, hidden, memory, bias)
+        return self.head(hidden)
 
-    def _joint_mask(self, mask: Tensor | None, padding: Tensor | None) -> Tensor | None:
-        """Both masks in one, [B * heads, T, T]: added up once here instead of in every layer."""
-        if padding is None:
-            return mask
-        joint = padding[:, None, None, :] if mask is None else mask + padding[:, None, None, :]
-        length = padding.size(1)
-        return joint.expand(-1, self.nhead, length, length).flatten(0, 1)
+
+def _joint_mask(mask: Tensor | None, padding: Tensor | None) -> Tensor | None:
+    """Both masks in one, made once for all layers; broadcasts to [B, heads, T, T]."""
+    if padding is None:
+        return mask
+    padding = padding[:, None, None, :]
+    return padding if mask is None else mask + padding
+
+
+def _run_layer(layer: nn.TransformerDecoderLayer, hidden: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
+    """What `layer` (post-norm, ReLU) computes, from [B, T, hidden] and [B, L, hidden].
+
+    torch's own forward does the same sequence first, with copies for the change of layout around each attention, and
+    inspects the masks in every layer.
+    """
+    attention = layer.self_attn
+    query, key, value = F.linear(hidden, attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
+    attended = _attend(attention, query, key, value, bias)
+    hidden = layer.norm1(hidden + layer.dropout1(attended))
+
+    attention = layer.multihead_attn
+    width = hidden.size(-1)
+    weight, offset = attention.in_proj_weight, attention.in_proj_bias
+    query = F.linear(hidden, weight[:width], offset[:width])
+    key, value = F.linear(memory, weight[width:], offset[width:]).chunk(2, dim=-1)
+    attended = _attend(attention, query, key, value, None)
+    hidden = layer.norm2(hidden + layer.dropout2(attended))
+
+    widened = layer.dropout(layer.linear1(hidden).relu())
+    return layer.norm3(hidden + layer.dropout3(layer.linear2(widened)))
+
+
+def _attend(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+    dropout = attention.dropout if attention.training else 0.0
+    if bias is not None:
+        bias = bias.to(query.dtype)  # under autocast the products are in half precision
+    return attention.out_proj(attend(query, key, value, attention.num_heads, bias, dropout))
