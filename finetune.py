@@ -155,11 +155,10 @@ def _prepare(args: argparse.Namespace, formatter: Any) -> None:
 
 def _check_start(args: argparse.Namespace, formatter: Any) -> None:
     """Try what the run starts from, on a model with a single class, so that nothing is written if it cannot be had."""
-    from histocc.model_assets import Seq2SeqMixerOccCANINE
-    from histocc.training.demo import encoder_source
+    from histocc.training.mixer_run import build_model
     from histocc.weights import load_initial_weights
 
-    model = Seq2SeqMixerOccCANINE(num_classes=formatter.num_classes, num_classes_flat=1, **encoder_source(args.encoder))
+    model = build_model(args, formatter, num_classes_flat=1)
     if args.initial_checkpoint:
         load_initial_weights(model, args.initial_checkpoint, only_encoder=args.only_encoder)
 

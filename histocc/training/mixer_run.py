@@ -86,14 +86,7 @@ def run_mixer(args: argparse.Namespace, processes: Processes, task: MixerTask) -
     if task.train_data.augmenter is not None:
         task.train_data.augmenter.seed = seed
     torch.manual_seed(seed)
-    model = Seq2SeqMixerOccCANINE(
-        num_classes=task.formatter.num_classes,
-        num_classes_flat=task.num_classes_flat,
-        dropout_rate=args.dropout,
-        decoder_dim_feedforward=args.decoder_dim_feedforward,
-        **encoder_source(args.encoder),
-    )
-    _check_length(model, args)
+    model = build_model(args, task.formatter, task.num_classes_flat)
     if state is None and args.initial_checkpoint:
         summary = load_initial_weights(model, args.initial_checkpoint, only_encoder=args.only_encoder, key=task.key)
         notes.append(str(summary))
@@ -181,10 +174,22 @@ def run_mixer(args: argparse.Namespace, processes: Processes, task: MixerTask) -
     return run.end(loop, processes, stop, task.save_dir, f"The model is in {last}, the best one by val_loss in {best}.")
 
 
-def _check_length(model: Seq2SeqMixerOccCANINE, args: argparse.Namespace) -> None:
+def build_model(args: argparse.Namespace, formatter: Any, num_classes_flat: int) -> Seq2SeqMixerOccCANINE:
+    """The model that the flags ask for: encoder with its pretrained weights, both heads with random ones.
+
+    Raises UsageError if the encoder cannot be had or does not take inputs of ``--max-len``.
+    """
+    model = Seq2SeqMixerOccCANINE(
+        num_classes=formatter.num_classes,
+        num_classes_flat=num_classes_flat,
+        dropout_rate=args.dropout,
+        decoder_dim_feedforward=args.decoder_dim_feedforward,
+        **encoder_source(args.encoder),
+    )
     positions = model.encoder.char_embeddings.char_position_embeddings.num_embeddings
     if args.max_len > positions:
         raise UsageError(f"--max-len is {args.max_len}, but the encoder {args.encoder} has {positions} positions")
+    return model
 
 
 def _compare_keys(
@@ -239,7 +244,9 @@ def compile_model(model: nn.Module, longest_trimmed: int | None = None) -> None:
     if longest_trimmed is not None:
         shapes = -(-longest_trimmed // TRIM_MULTIPLE) + 1
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * shapes)
-    model.compile(dynamic=False)
+    # Compiled random numbers are drawn one by one on a CPU, which takes longer than all that compiling saves.
+    cpu = next(model.parameters()).device.type == "cpu"
+    model.compile(dynamic=False, options={"fallback_random": True} if cpu else None)
 
 
 _COMPARED = (

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 import finetune
 import train_mixer
+from tests.running import start_ranks
 
 JOBS = [
     ("farmer", "61110"),
@@ -195,6 +196,29 @@ def test_a_language_column(arguments, tmp_path, capsys):
     assert {line.rsplit(",", 1)[1] for line in lines[1:]} == {"en", "da"}
 
 
+def script(argv):
+    return finetune.main(argv)
+
+
+def test_two_processes_prepare_once_and_train_together(arguments, tmp_path):
+    ranks = start_ranks(script, arguments, world_size=2, folder=tmp_path)
+    for process in ranks:
+        assert process.wait() == 0, process.output
+    assert "24 rows read" in ranks[0].output
+    assert "16 rows a step" in ranks[0].output
+    assert "rows" not in ranks[1].output
+    assert load(tmp_path / "run" / "last.bin")["step"] == 2
+
+
+def test_one_of_two_processes_says_what_is_wrong_with_the_table(arguments, tmp_path):
+    ranks = start_ranks(script, [*arguments, "--block-size", "6"], world_size=2, folder=tmp_path)
+    assert ranks[0].wait() == 2
+    assert ranks[1].wait() > 0
+    assert "Error: 24 of 24 rows of table.csv do not fit" in ranks[0].output
+    assert "Error: " not in ranks[1].output
+    assert not (tmp_path / "run").exists()
+
+
 # --- Initial weights --------------------------------------------------------------------------------------------------
 
 
@@ -307,6 +331,7 @@ def test_descriptions_are_joined(arguments, tmp_path, capsys):
         (["--block-size", "6"], "24 of 24 rows of table.csv do not fit"),
         (["--block-size", "4", "--drop-bad-labels"], "No row of table.csv would be left"),
         (["--block-size", "400"], "labels are 402 tokens long"),
+        (["--max-len", "4000"], "--max-len is 4000, but the encoder"),
         (["--all-codes-file", "no.csv"], "no.csv"),
         (["--all-codes-col", "x"], "--all-codes-col names a column of --all-codes-file"),
         (["--include-descriptions"], "--include-descriptions needs --descriptions-file"),
@@ -336,7 +361,7 @@ def test_bad_usage_ends_with_code_2_one_message_and_an_untouched_save_path(
     ("rows", "message"),
     [
         ([], "is empty: it needs a header"),
-        ([["occ1", "code"]], "bad.csv has no rows"),
+        ([["occ1", "code"]], "no rows"),
         ([["occ1", "code"], ["farmer", "61110"]], "1 row cannot be split"),
         ([["occ1", "code"], ["farmer", ""], ["smith", "NA"]], "No row of bad.csv has a code in 'code'"),
         (
