@@ -156,7 +156,7 @@ def reference_loss_of(classes: np.ndarray) -> float:
 def _frame_classes(frame: pd.DataFrame) -> np.ndarray:
     """Class indices of a frame's code columns, int64 [n, K], -1 where there is none."""
     columns = [column for column in CODE_COLUMNS if column in frame.columns]
-    return frame[columns].astype("Float64").to_numpy(dtype=np.float64, na_value=-1).astype(np.int64)
+    return frame[columns].to_numpy(dtype=np.float64, na_value=-1).astype(np.int64)
 
 
 def resample(

@@ -1,0 +1,174 @@
+"""A run of the flat classifier, from files to the last checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from histocc.dataloader import load_data
+from histocc.model_assets import CANINEOccupationClassifier
+from histocc.trainer import FlatTraining
+from histocc.training import run
+from histocc.training.checkpoint import CheckpointFolder
+from histocc.training.cli import warmup_of
+from histocc.training.demo import encoder_source
+from histocc.training.distributed import Processes
+from histocc.training.reporting import header
+from histocc.training.resume import position_of, restore, steps_of_run
+from histocc.training.schedule import linear_schedule, steps_per_epoch
+from histocc.training.signals import StopSignals
+from histocc.weights import load_initial_weights
+
+DEFAULT_ENCODER = "google/canine-s"
+# A small encoder with random weights tells texts apart only if these are large enough, and only if the linear layer
+# begins with rare classes: else the way to many zeros leads over a pooled encoding of +-1 for every text, for good.
+_SCRATCH_SCALE = 0.1
+
+# Settings that a checkpoint notes, to say so where a resumed run's flags differ.
+_COMPARED = (
+    "learning_rate",
+    "batch_size",
+    "epochs",
+    "grad_accum_steps",
+    "dropout",
+    "max_len",
+    "sample_size",
+    "upsample_minimum",
+    "alt_prob",
+    "skip_insert_words",
+    "warmup_pct",
+    "warmup_steps",
+    "max_steps",
+    "use_amp",
+    "amp_dtype",
+)
+
+
+def run_flat(args: argparse.Namespace, processes: Processes, model_name: str) -> int:
+    """Read the data, build model, optimizer and schedule, take up an earlier run or initial weights, train, and save.
+
+    Returns the exit code: 0, 130 after Ctrl-C, 1 if the last checkpoint could not be written.
+    """
+    save_dir = Path(args.save_dir)
+    notes: list[str] = []
+    state, source = CheckpointFolder(save_dir).load_newest(warn=notes.append) or (None, None)
+    run.check_same_file_system(processes, state)
+    seed = args.seed if state is None else run.seed_of(state, args.seed, notes)
+    data = load_data(
+        args.model_domain,
+        upsample_below=args.upsample_minimum,
+        sample_size=args.sample_size,
+        max_len=args.max_len,
+        alt_prob=args.alt_prob,
+        batch_size=args.batch_size,
+        insert_words=not args.skip_insert_words,
+        train_data=args.train_data,
+        seed=seed,
+        rank=processes.rank,
+        world_size=processes.world_size,
+        num_workers=run.worker_count(args.num_workers, processes.device),
+        pin_memory=processes.device.type == "cuda",
+        prefetch_factor=args.prefetch_factor,
+        max_val_samples=args.max_val_samples,
+        dense_targets=False,
+        verbose=processes.is_main,
+    )
+    sampler = data["data_loader_train"].sampler
+    settings = {name: getattr(args, name) for name in _COMPARED}
+    settings |= {"encoder": args.encoder, "num_classes": data["N_CLASSES"], "training_rows": sampler.n_rows}
+    position = None
+    if state is not None:
+        notes += run.disagreements(state.get("settings"), settings, _COMPARED)
+        position = position_of(state, settings, processes, notes)
+
+    torch.manual_seed(seed)
+    model = _model(args, data["N_CLASSES"])
+    if state is None and args.checkpoint_path:
+        notes.append(str(load_initial_weights(model, args.checkpoint_path)))
+    elif args.checkpoint_path:
+        notes.append(f"--checkpoint-path is not used: the run goes on from {source}")
+    model.to(processes.device)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=args.learning_rate, fused=True)
+    steps_an_epoch = steps_per_epoch(len(sampler), args.grad_accum_steps)
+    total_steps = args.max_steps or steps_of_run(sampler, args.epochs, args.grad_accum_steps, position)
+    num_warmup_steps = warmup_of(args, total_steps)
+    scheduler = linear_schedule(optimizer, num_warmup_steps, total_steps)
+
+    stop = StopSignals()
+    training = FlatTraining(
+        run.wrap(model, processes),
+        data,
+        nn.BCEWithLogitsLoss(),
+        data["reference_loss"],
+        optimizer,
+        processes.device,
+        scheduler,
+        total_steps,
+        model_name,
+        save_dir,
+        use_amp=args.use_amp,
+        amp_dtype=args.amp_dtype,
+        log_interval=args.log_interval,
+        save_interval=args.save_interval,
+        keep_checkpoints=args.keep_checkpoints,
+        grad_accum_steps=args.grad_accum_steps,
+        processes=processes,
+        seed=seed,
+        stop=stop,
+        save_extra={"settings": settings},
+    )
+    loop = training.loop
+    if state is not None:
+        restore(training.restore, state, source)
+        if position is not None:
+            loop.rows_done = position.rows_done
+        # Optimizer and model have what they need; this copy would take three times the model's size all the while.
+        state = None
+    if args.compile:
+        # Batches are as wide as their texts, so that shapes vary.
+        model.compile(dynamic=True)
+
+    if processes.is_main:
+        facts = {
+            "training rows": sampler.n_rows,
+            "classes": data["N_CLASSES"],
+            "reference loss": f"{data['reference_loss']:.5g}, that of the class frequencies alone",
+            "steps": f"{total_steps:,} ({steps_an_epoch:,} an epoch), {num_warmup_steps:,} of them warm-up",
+            "batch size": run.batch_size_fact(args, processes),
+            "learning rate": args.learning_rate,
+            "parameters": f"{sum(p.numel() for p in model.parameters()):,}, "
+            f"{sum(p.numel() for p in trained):,} of them trained",
+            "device": run.device_fact(processes),
+            "precision": loop.precision.describe() + (", compiled" if args.compile else ""),
+            "save folder": save_dir,
+            "start": "step 0" if source is None else f"step {loop.step:,}, from {source}",
+        }
+        if loop.finished:
+            notes.append(
+                f"The run is complete (step {loop.step:,} of {total_steps:,}). More --epochs would go on from here."
+            )
+        print("\n".join([header(facts), *notes]), flush=True)
+    with stop:
+        training.run()
+    files = training.checkpoints
+    done = f"The newest weights are in {files.newest}, those of the highest validation accuracy in {files.best}."
+    return run.end(loop, processes, stop, save_dir, done)
+
+
+def _model(args: argparse.Namespace, num_classes: int) -> CANINEOccupationClassifier:
+    source = encoder_source(args.model_domain if args.encoder == DEFAULT_ENCODER else args.encoder)
+    from_scratch = "encoder" in source
+    if from_scratch:
+        source["encoder"].initializer_range = _SCRATCH_SCALE
+    model = CANINEOccupationClassifier(num_classes, dropout_rate=args.dropout, **source)
+    if from_scratch:
+        nn.init.constant_(model.out.bias, -math.log(num_classes))
+    # The pooled encoding does not depend on these: they get no gradient, and several processes must not wait for one.
+    model.basemodel.final_char_encoder.requires_grad_(False)
+    model.basemodel.projection.requires_grad_(False)
+    return model

@@ -1,0 +1,135 @@
+"""Train the flat HISCO classifier (one linear layer on CANINE) from a folder of CSV files.
+
+python train.py --train-data ../Data/Training_data --save-dir Model
+torchrun --nproc_per_node=4 train.py --train-data ../Data/Training_data --save-dir Model
+python train.py --demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from histocc.errors import Problems
+from histocc.training import cli
+from histocc.training.distributed import Processes
+
+_RESERVED_NAMES = ("last", "best")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = cli.ScriptParser(prog="train.py", description=__doc__.splitlines()[0])
+    data = parser.add_argument_group("data")
+    data.add_argument("--save-dir", default="Model", help="folder for weights and logs; a run in it is continued")
+    data.add_argument(
+        "--train-data",
+        nargs="+",
+        default=["../Data/Training_data"],
+        help="folder whose CSV files are trained on, or CSV or Parquet files",
+    )
+    data.add_argument(
+        "--sample-size", type=cli.non_negative_int, default=10, help="rows to use, as a power of ten: 4 is 10,000 rows"
+    )
+    data.add_argument(
+        "--upsample-minimum",
+        type=cli.non_negative_int,
+        default=0,
+        help="classes with fewer rows than this get so many more, drawn with replacement",
+    )
+    data.add_argument("--max-len", type=cli.positive_int, default=128, help="characters of a description, at most")
+    data.add_argument("--alt-prob", type=float, default=0.1, help="share of descriptions augmented")
+    data.add_argument("--skip-insert-words", action="store_true", help="augment without inserting words")
+    start = parser.add_argument_group("model and initial weights")
+    start.add_argument("--checkpoint-path", default=None, help="weights to start from, with or without .bin")
+    start.add_argument("--model-name", default=None, help="names the files (by default from domain, size, rate, batch)")
+    start.add_argument(
+        "--model-domain", default="Multilingual_CANINE", help="pretrained encoder where --encoder does not name one"
+    )
+    start.add_argument("--dropout", type=float, default=0.0, help="dropout of the linear layer's input")
+    run = parser.add_argument_group("training")
+    run.add_argument("--epochs", type=cli.positive_int, default=50, help="passes over the training data")
+    run.add_argument("--batch-size", type=cli.positive_int, default=256, help="rows per process and batch")
+    run.add_argument("--learning-rate", type=float, default=2e-5, help="highest learning rate")
+    run.add_argument("--log-interval", type=cli.positive_int, default=100, help="steps between figures of training")
+    run.add_argument(
+        "--save-interval", type=cli.positive_int, default=5000, help="steps between checkpoints within an epoch"
+    )
+    cli.add_loading_arguments(parser)
+    cli.add_schedule_arguments(parser)
+    cli.add_run_arguments(parser, "train")
+    # A run is saved after each epoch; that all of these stay would surprise whoever pays for the disk.
+    parser.set_defaults(keep_checkpoints=1)
+    return parser
+
+
+def demo_defaults() -> dict[str, Any]:
+    """A run on the shipped sample, sized for a laptop's CPU."""
+    from histocc.datasets import sample_paths
+    from histocc.training.demo import FLAT_DEMO
+
+    return {**FLAT_DEMO, "save_dir": "runs/demo-train", "train_data": [str(path) for path in sample_paths()]}
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise one UsageError with everything that is wrong with flags, files and their columns."""
+    from histocc.dataloader.flat import training_files
+
+    problems = Problems()
+    cli.check_schedule(args, problems)
+    cli.check_shares(args, problems, "alt_prob", "dropout")
+    cli.check_learning_rate(args, problems)
+    problems.run(cli.check_folder, args.save_dir, "--save-dir")
+    if args.max_len < 4:
+        problems.add(f"--max-len is {args.max_len}; the encoder joins 4 characters to one position and needs as many")
+    checkpoint = args.checkpoint_path
+    if checkpoint is not None and not Path(checkpoint).exists() and not Path(checkpoint + ".bin").exists():
+        problems.add(f"--checkpoint-path {checkpoint}: there is no such file, also not with .bin behind it")
+    name = args.model_name
+    if name is not None and (Path(name).name != name or name.isdigit() or name in _RESERVED_NAMES):
+        problems.add(
+            f"--model-name is {name!r}; it names files in the save folder and must be no path, no number, and none of "
+            + ", ".join(_RESERVED_NAMES)
+        )
+    training_files(args.train_data, problems)
+    problems.raise_if_any()
+
+
+def model_name(args: argparse.Namespace) -> str:
+    """The name of the files: as the flag says, or made of what the run is."""
+    if args.model_name is not None:
+        return args.model_name
+    domain = Path(args.model_domain).name
+    return f"CANINE_{domain}_sample_size_{args.sample_size}_lr_{args.learning_rate}_batch_size_{args.batch_size}"
+
+
+def train(args: argparse.Namespace, processes: Processes) -> int:
+    """The script: check, then read the data and train."""
+    from histocc.training.flat_run import run_flat
+
+    check_arguments(args)
+    save_dir = Path(args.save_dir)
+    processes.main_first("folder", lambda: cli.make_folder(save_dir, "--save-dir"))
+    if processes.is_main:
+        cli.write_arguments(save_dir / "args.yaml", args)
+    code = run_flat(args, processes, model_name(args))
+    if processes.is_main and code == 0 and args.demo:
+        print(
+            "This was the demo. With CSV files of your own (columns occ1, lang, code1..code5) the full model is\n"
+            "trained with\n"
+            "  python train.py --train-data FOLDER --save-dir Model --use-amp"
+        )
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script with the arguments `argv`, those of the command line by default; return the exit code."""
+    args = cli.parse_with_demo(build_parser(), argv, demo_defaults)
+    return cli.run_script(train, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
