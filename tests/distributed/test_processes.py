@@ -182,7 +182,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(argv, inputs, tmp_pa
     again = tmp_path / "again"
     again.mkdir()
     ranks = start_ranks(script, long, world_size=2, folder=again)
-    ranks[0].wait_for("start +step")
+    ranks[0].wait_for("step 1 of")
     ranks[1].signal(signal.SIGTERM)
     assert_all_end(ranks, 0, 0)
     assert "Stopped by a signal at step " in ranks[0].output

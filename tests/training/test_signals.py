@@ -43,8 +43,7 @@ def test_a_signal_in_an_evaluation_ends_it_and_a_second_one_ends_at_once(argv, i
 
     # The evaluation is still owed, and comes first.
     run = Running(stopped_deaf, slow, log=tmp_path / "again")
-    run.wait_for("start +step 2")
-    time.sleep(0.3)
+    run.wait_for("deaf")
     run.signal(signal.SIGINT)
     run.wait_for("A second signal ends at once")
     time.sleep(1.1)
@@ -58,5 +57,5 @@ def stopped_deaf(argv: list[str]) -> int:
     """Target: a run that does not look whether it is asked to stop, as in a very long step."""
     from histocc.training.signals import StopSignals
 
-    StopSignals.requested = property(lambda self: False)
+    StopSignals.requested = property(lambda self: print("deaf"))
     return script(argv)
