@@ -133,10 +133,8 @@ def _descriptions(args: argparse.Namespace) -> Any:
 
 def _prepare(args: argparse.Namespace, formatter: Any) -> None:
     """Prepare the table, unless that was done before, and say what came of it."""
-    from histocc.preparation import is_prepared, prepare_finetuning_data
+    from histocc.preparation import prepare_finetuning_data
 
-    if not (is_prepared(args.save_path) or args.prepare_only):
-        _check_start(args, formatter)
     prepare_finetuning_data(
         args.dataset,
         args.input_col,
@@ -150,6 +148,7 @@ def _prepare(args: argparse.Namespace, formatter: Any) -> None:
         keep_missing_spellings=args.keep_missing_spellings,
         all_codes_file=args.all_codes_file,
         all_codes_col=args.all_codes_col,
+        before_writing=None if args.prepare_only else lambda: _check_start(args, formatter),
     )
 
 

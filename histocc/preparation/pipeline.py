@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,7 @@ def prepare(
     keep_missing_spellings: bool = False,
     all_codes_file: str | Path | None = None,
     all_codes_col: str | None = None,
+    before_writing: Callable[[], None] | None = None,
     progress: bool | None = None,
 ) -> tuple[dict[str, int], PreparationReport]:
     """Turn a table into `data_train.csv`, `data_val.csv` and `key.csv`, unless they all stand in `save_path` already.
@@ -120,6 +121,7 @@ def prepare(
         all_codes_file: a table (or a `.txt` file with a code per line) of codes that get a class although the data may
             lack them.
         all_codes_col: their column; by default `pst2_1`, `system_code`, `code` or the first.
+        before_writing: called once the table is known to be good; what it raises keeps the files from being written.
         progress: show progress bars; None: for large tables.
 
     Returns:
@@ -174,6 +176,8 @@ def prepare(
         if (save_path / name).exists()
     ]
 
+    if before_writing is not None:
+        before_writing()
     header = [TEXT_COLUMN, *target_cols, LANGUAGE_COLUMN]
     # The empty string stands behind the codes, where the number -1 of a missing code finds it.
     values = [*labels.codes, ""]

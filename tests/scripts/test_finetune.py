@@ -330,7 +330,7 @@ def test_descriptions_are_joined(arguments, tmp_path, capsys):
         (["--share-val", "0.001"], "24 rows cannot be split"),
         (["--block-size", "6"], "24 of 24 rows of table.csv do not fit"),
         (["--block-size", "4", "--drop-bad-labels"], "No row of table.csv would be left"),
-        (["--block-size", "400"], "labels are 402 tokens long"),
+        (["--block-size", "400", "--allow-codes-shorter-than-block-size"], "labels are 402 tokens long"),
         (["--max-len", "4000"], "--max-len is 4000, but the encoder"),
         (["--all-codes-file", "no.csv"], "no.csv"),
         (["--all-codes-col", "x"], "--all-codes-col names a column of --all-codes-file"),
