@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import re
@@ -37,6 +38,8 @@ class Running:
         try:
             self._process = _server.Process(target=_enter, args=(target, args, str(log), env or {}))
             self._process.start()
+            # Where a test fails, nothing it has started may outlive the tests.
+            atexit.register(self._process.kill)
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})

@@ -157,8 +157,8 @@ def pick_device(local_rank: int = 0) -> torch.device:
     if local_rank >= torch.cuda.device_count():
         raise UsageError(
             f"this machine has {torch.cuda.device_count()} GPU(s) for this run, too few for process {local_rank + 1} "
-            "on it; start at most one process per GPU (torchrun --nproc-per-node), or set LOCAL_RANK=0 where each process "
-            "sees a GPU of its own alone"
+            "on it; start at most one process per GPU (torchrun --nproc-per-node), or set LOCAL_RANK=0 where each "
+            "process sees a GPU of its own alone"
         )
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)

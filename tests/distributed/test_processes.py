@@ -178,6 +178,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(argv, inputs, tmp_pa
     assert torch.load(folder / "last.bin", weights_only=True)["step"] == step
 
     # In an evaluation, of which the other process may be done with its part.
+    folder = tmp_path / "other"
     long = argv(folder, "--eval-interval", 1, "--val-data", *[inputs / "train.csv"] * 200)
     again = tmp_path / "again"
     again.mkdir()
@@ -185,4 +186,5 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(argv, inputs, tmp_pa
     ranks[0].wait_for("step 1 of")
     ranks[1].signal(signal.SIGTERM)
     assert_all_end(ranks, 0, 0)
-    assert "Stopped by a signal at step " in ranks[0].output
+    assert "Stopped by a signal at step 1, all saved" in ranks[0].output
+    assert not (folder / "logs.csv").exists()
