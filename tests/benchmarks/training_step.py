@@ -265,13 +265,22 @@ def flops_per_row(encoder: str, max_len: int) -> float:
 
 
 def settings_of(args: argparse.Namespace) -> list[Setting]:
-    """Plain loops first, then every combination that was asked for."""
-    chosen = [Setting(p, plain=True) for p in args.plain]
-    for precision in args.precision:
-        for compiled in {"off": (False,), "on": (True,), "both": (False, True)}[args.compile]:
-            for trim in {"off": (False,), "on": (True,), "both": (False, True)}[args.trim]:
-                chosen.append(Setting(precision, compiled, trim))
-    return chosen
+    """Plain loops first, then the combinations that were asked for, quick and telling ones before others.
+
+    Trimmed batches come in up to eight shapes, each compiled for some minutes: only if nothing else is asked for.
+    """
+    flags = {"off": (False,), "on": (True,), "both": (False, True)}
+    only = args.compile == args.trim == "on"
+    chosen = [
+        Setting(precision, compiled, trim)
+        for compiled in flags[args.compile]
+        for trim in flags[args.trim]
+        for precision in args.precision
+        if only or not (compiled and trim)
+    ]
+    # What would be used on a GPU is compiled first, in case that time runs out.
+    chosen.sort(key=lambda setting: (setting.compile, setting.compile and not setting.precision.endswith("16")))
+    return [Setting(p, plain=True) for p in args.plain] + chosen
 
 
 def summary(contender: Contender, reference: Contender | None, args: argparse.Namespace, flop: float) -> dict[str, Any]:
@@ -371,7 +380,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=None, help="of training per setting, all rounds together")
     parser.add_argument("--eval-seconds", type=float, default=None, help="of evaluation per setting; 0: none")
     parser.add_argument("--rounds", type=int, default=None, help="bursts per setting, the settings taking turns")
-    parser.add_argument("--budget", type=float, default=450, help="seconds after which no further setting is begun")
+    parser.add_argument("--budget", type=float, default=330, help="seconds after which no further setting is begun")
     parser.add_argument("--profile", action="store_true", help="print torch's profile of every setting as well")
     parser.add_argument("--csv", default=None, help="file to write the table to")
     return parser
