@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 
-from .rows import BadValueError, as_paths, read_chunks
+from ..tables import read_chunks
+from .rows import BadValueError, as_paths
 
 # How other programs write an empty cell of a number column; none of them can be a class index.
 MISSING_NUMBERS = frozenset({"na", "n/a", "nan", "<na>", "none", "null"})
@@ -124,8 +126,7 @@ def codes_in_order(paths: Sequence[str | os.PathLike[str]], columns: Sequence[st
     codes: dict[str, int] = {}
     for path in as_paths(paths):
         for chunk in read_chunks(path, columns):
-            cells = chunk[list(columns)].to_numpy(dtype=object)
-            present = np.logical_and.accumulate(chunk[list(columns)].map(str.strip).to_numpy() != "", axis=1)
-            for code in dict.fromkeys(cells[present]):
-                codes.setdefault(code, len(codes))
+            for row in dict.fromkeys(zip(*(chunk[column].tolist() for column in columns))):
+                for code in takewhile(str.strip, row):
+                    codes.setdefault(code, len(codes))
     return codes

@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 
 from ..errors import Problems, UsageError
-from .rows import check_files, read_chunks
+from ..tables import read_chunks
+from .rows import check_files
 
 DEFAULT_TEMPLATE = "{occ} [DESC: {desc}]"
 FALLBACK_LANGUAGE = "en"

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import Problems, UsageError
+from ..tables import Chunk, columns_fault, peek, read_chunks
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-CHUNK_ROWS = 100_000
 MAX_EXAMPLES = 10
-PARQUET_SUFFIXES = (".parquet", ".pq")
-PROGRESS_FROM_BYTES = 32 * 2**20
 
 
 def smallest(values: np.ndarray) -> np.ndarray:
@@ -147,12 +140,11 @@ class _BadCells:
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, kind: str, detail: str, path: Path, column: str, value: str, rows: np.ndarray) -> None:
-        """Note cells with the same value; `rows` are 0-based data rows of the file."""
+        """Note cells with the same value; `rows` are row numbers of the file."""
         self.counts[kind] = self.counts.get(kind, 0) + len(rows)
         examples = self.examples.setdefault(kind, [])
         for row in rows[: MAX_EXAMPLES - len(examples)].tolist():
-            # Row 1 is the header, so that numbers are those a spreadsheet shows.
-            examples.append(f"{path}, row {row + 2}, column {column!r}: {value!r}" + (f" ({detail})" if detail else ""))
+            examples.append(f"{path}, row {row}, column {column!r}: {value!r}" + (f" ({detail})" if detail else ""))
 
     def report(self, problems: Problems) -> None:
         for kind, count in self.counts.items():
@@ -190,20 +182,18 @@ def check_files(
     hint = f" (see {flag})" if flag else ""
     listed = as_paths(paths)
     if not listed:
-        problems.add(f"No data file is given{hint}.")
+        problems.add(f"No data file is given{hint}")
     for path in listed:
         try:
             names, has_rows = peek(path)
         except UsageError as error:
             problems.add(f"{error}{hint}")
             continue
-        missing = [column for column in columns if column not in names]
-        if missing:
-            what = f"no column {missing[0]!r}" if len(missing) == 1 else f"no columns {', '.join(map(repr, missing))}"
-            there = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-            problems.add(f"{path} has {what}; its columns are: {there}. Rename them in the file, or name others{hint}.")
+        fault = columns_fault(str(path), names, columns)
+        if fault:
+            problems.add(f"{fault}{hint}")
         if not has_rows:
-            problems.add(f"{path} has no rows: the table is empty{hint}.")
+            problems.add(f"{path} has no rows: there is nothing below its header{hint}")
     return problems
 
 
@@ -246,16 +236,14 @@ def read_table(
     language_parts: list[np.ndarray] = []
     label_parts: list[np.ndarray] = []
     for path in as_paths(paths):
-        first_row = 0
         try:
-            for chunk in _progress(path, read_chunks(path, columns)):
+            for chunk in read_chunks(path, columns):
                 text.extend(chunk[text_column].tolist())
-                index, names = _distinct(chunk[language_column])
+                names, index = chunk[language_column].distinct()
                 ids = np.array([language_ids.setdefault(name, len(language_ids)) for name in names], dtype=np.int32)
                 language_parts.append(smallest(ids[index]))
-                labels = _labels(chunk, code_columns, lookup, gap_ends_row, require_code, bad, path, first_row)
+                labels = _labels(chunk, code_columns, lookup, gap_ends_row, require_code, bad, path)
                 label_parts.append(smallest(labels))
-                first_row += len(chunk)
         except UsageError as error:
             problems.add(str(error))
     bad.report(problems)
@@ -268,123 +256,20 @@ def read_table(
     )
 
 
-def read_chunks(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Some columns of a CSV or Parquet file as text, `''` where there is nothing, `CHUNK_ROWS` rows at a time.
-
-    Numbers of a Parquet file become text, without decimals where they are whole (`61110.0` gives `'61110'`).
-
-    Raises:
-        UsageError: if the file cannot be read as a table.
-    """
-    import pandas as pd
-
-    path = Path(path)
-    if path.suffix.lower() in PARQUET_SUFFIXES:
-        for batch in _parquet_file(path).iter_batches(batch_size=CHUNK_ROWS, columns=list(columns)):
-            yield pd.DataFrame({name: _as_text(batch.column(name).to_pylist()) for name in columns}, dtype=object)
-        return
-    try:
-        with _open_csv(path, usecols=list(columns), chunksize=CHUNK_ROWS) as chunks:
-            for chunk in chunks:
-                yield chunk.fillna("")
-    except UnicodeDecodeError as error:
-        raise UsageError(_not_utf8(path)) from error
-    except pd.errors.ParserError as error:
-        raise UsageError(_not_a_table(path, error)) from error
-
-
-def _open_csv(path: Path, **options: Any) -> Any:
-    import pandas as pd
-
-    # index_col=False: a comma too many at the end of the lines must not turn the first column into an index.
-    return pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, index_col=False, **options)
-
-
-def peek(path: Path) -> tuple[list[str], bool]:
-    """Column names of a file and whether it has rows; `UsageError` if it cannot be read."""
-    import pandas as pd
-
-    if not path.exists():
-        raise UsageError(f"{path} does not exist: check the path.")
-    if not path.is_file():
-        raise UsageError(f"{path} is not a file: name the table itself.")
-    if path.suffix.lower() in PARQUET_SUFFIXES:
-        file = _parquet_file(path)
-        return list(file.schema_arrow.names), file.metadata.num_rows > 0
-    try:
-        head = _open_csv(path, nrows=1)
-    except pd.errors.EmptyDataError as error:
-        raise UsageError(f"{path} is empty: it needs a header line and rows.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(_not_utf8(path)) from error
-    except pd.errors.ParserError as error:
-        raise UsageError(_not_a_table(path, error)) from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return [str(name) for name in head.columns], len(head) > 0
-
-
-def _not_utf8(path: Path) -> str:
-    return f"{path} is not in UTF-8: save it as 'CSV UTF-8' (spreadsheets offer this when saving)."
-
-
-def _not_a_table(path: Path, error: Exception) -> str:
-    return f"{path} cannot be read as a comma-separated table: {str(error).strip()}. Look for unclosed quotes there."
-
-
-def _parquet_file(path: Path) -> Any:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise UsageError(
-            f"Reading {path} needs pyarrow: run `pip install histocc[parquet]`, or save the table as CSV."
-        ) from error
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UsageError(f"{path} is not a Parquet file: {error}.") from error
-
-
-def _as_text(values: list[Any]) -> list[str]:
-    return [value if isinstance(value, str) else _cell_text(value) for value in values]
-
-
-def _cell_text(value: Any) -> str:
-    if value is None or value != value:  # NaN
-        return ""
-    if hasattr(value, "is_integer") or hasattr(value, "as_integer_ratio"):  # int, float, Decimal
-        try:
-            whole = int(value)
-        except OverflowError:  # infinity
-            return str(value)
-        return str(whole) if whole == value else str(value)
-    return str(value)
-
-
-def _distinct(values: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """Index of each value into the distinct ones, and those, in order of appearance."""
-    import pandas as pd
-
-    index, distinct = pd.factorize(values.to_numpy(dtype=object))
-    return index, distinct.tolist()
-
-
 def _labels(
-    chunk: pd.DataFrame,
+    chunk: Chunk,
     code_columns: Sequence[str],
     lookup: Callable[[str], int],
     gap_ends_row: bool,
     require_code: bool,
     bad: _BadCells,
     path: Path,
-    first_row: int,
 ) -> np.ndarray:
     """Labels of a chunk, int32 [rows, code columns]; what is wrong with its cells goes to `bad`."""
     labels = np.full((len(chunk), len(code_columns)), -1, dtype=np.int32)
     open_rows = np.ones(len(chunk), dtype=bool)  # no gap so far
     for j, column in enumerate(code_columns):
-        index, texts = _distinct(chunk[column])
+        texts, index = chunk[column].distinct()
         ids = np.empty(len(texts), dtype=np.int32)
         refused: list[tuple[int, str, BadValueError]] = []
         for i, text in enumerate(texts):
@@ -397,30 +282,12 @@ def _labels(
         for i, text, error in refused:
             rows = np.flatnonzero((index == i) & open_rows)
             if len(rows):
-                bad.add(error.kind, str(error), path, column, text, rows + first_row)
+                bad.add(error.kind, str(error), path, column, text, chunk.row_numbers[rows])
         if j == 0 and require_code:
             rows = np.flatnonzero(labels[:, 0] == -1)
             if len(rows):
-                bad.add(
-                    "the first code is missing; give the row one, or leave it out",
-                    "",
-                    path,
-                    column,
-                    "",
-                    rows + first_row,
-                )
+                missing = "the first code is missing; give the row one, or leave it out"
+                bad.add(missing, "", path, column, "", chunk.row_numbers[rows])
         if gap_ends_row:
             open_rows &= labels[:, j] != -1
     return labels
-
-
-def _progress(path: Path, chunks: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """The chunks, with a bar for large files where somebody is watching."""
-    from tqdm import tqdm
-
-    watched = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
-    hidden = not watched or path.stat().st_size < PROGRESS_FROM_BYTES
-    with tqdm(desc=f"Reading {path.name}", unit=" rows", unit_scale=True, disable=hidden) as bar:
-        for chunk in chunks:
-            yield chunk
-            bar.update(len(chunk))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from histocc.errors import Problems, UsageError
 from histocc.formatter import BlockyFormatter
+from histocc.tables import column_names, file_fault
 
 from .diagnosis import (
     TOO_SHORT,
@@ -29,7 +29,7 @@ from .diagnosis import (
 )
 from .key import read_key, write_key
 from .report import PreparationReport
-from .table import Table, file_fault, read_column, read_table
+from .table import Table, read_column, read_table
 from .writing import check_writable, csv_line, distinct_ends, write_table, write_together
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def prepared_notes(
     ]
     facts = _read_facts(save_path)
     if target_cols is not None:
-        present = _columns_of(save_path / TRAIN_FILE)
+        present = column_names(save_path / TRAIN_FILE)
         absent = [column for column in target_cols if column not in present]
         there = facts.get("target_cols") or [c for c in present if c not in (TEXT_COLUMN, LANGUAGE_COLUMN)]
         if absent:
@@ -516,8 +516,3 @@ def _read_facts(save_path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
-
-
-def _columns_of(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return next(csv.reader(file), [])

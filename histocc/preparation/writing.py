@@ -12,9 +12,9 @@ import numpy as np
 
 from histocc.errors import UsageError
 
-from .table import PROGRESS_ROWS
-
 CHUNK_ROWS = 10_000
+# Fewer rows are written before a progress bar could be read.
+PROGRESS_ROWS = 1_000_000
 _needs_quotes = re.compile('[,"\r\n]')
 
 

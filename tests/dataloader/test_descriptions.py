@@ -31,7 +31,7 @@ def test_what_is_wrong_is_said(table, tmp_path):
         Descriptions.read(table, None, None)
     with pytest.raises(UsageError, match="no column 'x'"):
         Descriptions.read(table, "x", "t")
-    with pytest.raises(UsageError, match="does not exist"):
+    with pytest.raises(UsageError, match=r"There is no file .*absent\.csv \(see --descriptions-file"):
         Descriptions.read(tmp_path / "absent.csv", "c", "t")
     with pytest.raises(UsageError, match=r"1\.5, but must lie in 0\.\.1"):
         Descriptions.read(table, "c", "t", prob=1.5)

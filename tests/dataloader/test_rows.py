@@ -100,7 +100,7 @@ def test_numbers_in_parquet_become_text_without_decimals(tmp_path):
     frame = pd.DataFrame({"i": [1, 2, 3], "f": [61110.0, None, 0.5], "s": ["x", None, "1.0"], "c": ["a", "b", "a"]})
     frame.astype({"c": "category"}).to_parquet(path)
     (chunk,) = read_chunks(path, ["i", "f", "s", "c"])
-    assert chunk.to_dict("list") == {
+    assert {column: chunk[column].tolist() for column in "ifsc"} == {
         "i": ["1", "2", "3"],
         "f": ["61110", "", "0.5"],
         "s": ["x", "", "1.0"],
@@ -116,7 +116,7 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
 
 
 def test_files_are_read_in_chunks_one_after_the_other(tmp_path, monkeypatch):
-    monkeypatch.setattr("histocc.dataloader.rows.CHUNK_ROWS", 2)
+    monkeypatch.setattr("histocc.tables.CHUNK_ROWS", 2)
     header = "lang,junk,code2,code1,code3,code4,code5,occ1\n"
     first = write(tmp_path / "a.csv", header + "en,1,,7,,,,a\nda,,,8,,,,b\n\nen,,9.0,7.0,,,,c\n")
     second = write(tmp_path / "b.csv", "\ufeff" + header + "se,,3,,,,,d\n".replace("3,,", "3,7,"))
@@ -140,7 +140,7 @@ def test_the_first_missing_code_ends_the_row_unless_told_otherwise(tmp_path):
 
 
 def test_all_that_is_wrong_with_codes_is_said_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("histocc.dataloader.rows.CHUNK_ROWS", 3)
+    monkeypatch.setattr("histocc.tables.CHUNK_ROWS", 3)
     good = "occ1,lang,code1,code2,code3,code4,code5\n"
     rows = ["a,en,5,,,,", "b,en,1919,,,,", "c,en,clerk,-1,,,", "d,en,5,2.5,,,", "e,en,,,,,", "f,en,inf,,,,"]
     first = write(tmp_path / "a.csv", good + "\n".join(rows) + "\n")
@@ -214,30 +214,34 @@ def test_files_are_checked_all_at_once(tmp_path):
     fine = write(tmp_path / "fine.csv", "occ1,lang,code1\na,en,1\n")
     assert not check_files([fine], ["occ1", "lang", "code1"])
 
-    lacking = write(tmp_path / "lacking.csv", "occ1;lang;code1\na;en;1\n")
+    lacking = write(tmp_path / "lacking.csv", "Occ,code1\na,1\n")
+    semicolons = write(tmp_path / "semicolons.csv", "occ1;lang;code1\na;en;1\n")
     empty = write(tmp_path / "empty.csv", "occ1,lang,code1\n")
     nothing = write(tmp_path / "nothing.csv", "")
     latin = tmp_path / "latin.csv"
     latin.write_bytes("occ1,lang,code1\nvæver,da,1\n".encode("latin-1"))
     bad_parquet = write(tmp_path / "bad.parquet", "no")
     problems = check_files(
-        [fine, tmp_path / "absent.csv", tmp_path, lacking, empty, nothing, latin], ["occ1", "lang"], flag="--train-data"
+        [fine, tmp_path / "absent.csv", tmp_path, lacking, semicolons, empty, nothing, latin],
+        ["occ1", "lang"],
+        flag="--train-data",
     )
     with pytest.raises(UsageError) as caught:
         problems.raise_if_any()
     message = str(caught.value)
-    assert "6 problems" in message
-    assert f"{tmp_path / 'absent.csv'} does not exist: check the path. (see --train-data)" in message
-    assert f"{tmp_path} is not a file" in message
-    assert f"{lacking} has no columns 'occ1', 'lang'; its columns are: occ1;lang;code1" in message
+    assert "7 problems" in message
+    assert f"There is no file {tmp_path / 'absent.csv'} (see --train-data)" in message
+    assert f"{tmp_path} is a folder" in message
+    assert f"{lacking} has no columns 'occ1' (did you mean 'Occ'?), 'lang'; its columns are: 'Occ', 'code1'" in message
+    assert f"The values in {semicolons} are separated by semicolons (its first row is 'occ1;lang;code1')" in message
     assert f"{empty} has no rows" in message
     assert f"{nothing} is empty" in message
-    assert f"{latin} is not in UTF-8" in message
+    assert f"{latin} is not in UTF-8: row 2 holds 'væver' in another encoding" in message
 
     with pytest.raises(UsageError, match="No data file is given"):
         check_files([], ["occ1"]).raise_if_any()
     pytest.importorskip("pyarrow")
-    with pytest.raises(UsageError, match="is not a Parquet file"):
+    with pytest.raises(UsageError, match=r"bad\.parquet cannot be read as Parquet"):
         check_files(bad_parquet, ["occ1"]).raise_if_any()
 
 
@@ -245,13 +249,29 @@ def test_a_file_that_breaks_later_on_is_named(tmp_path):
     latin = tmp_path / "latin.csv"
     latin.write_bytes(b"occ1,lang,code1,code2,code3,code4,code5\n" + b"a,en,1,,,,\n" * 5 + b"v\xe6ver,da,1,,,,\n")
     quoted = write(tmp_path / "quoted.csv", 'occ1,lang,code1,code2,code3,code4,code5\na,en,1,,,,\n"b,en,1,,,,\n')
-    with pytest.raises(UsageError, match=r"latin\.csv is not in UTF-8"):
+    with pytest.raises(UsageError, match=r"latin\.csv is not in UTF-8: row 7 holds 'væver'"):
         read_hisco(latin)
-    with pytest.raises(UsageError, match=r"quoted.csv cannot be read as a comma-separated table(.|\n)*unclosed quotes"):
+    with pytest.raises(UsageError, match=r"quoted\.csv ends inside a quoted text: .* opened in row 3"):
         read_hisco(quoted)
 
 
 def test_a_comma_at_the_end_of_the_lines_shifts_nothing(tmp_path):
     path = write(tmp_path / "t.csv", "occ1,lang,code1\na,en,1,\nb,en,2,\n")
     (chunk,) = read_chunks(path, ["occ1", "code1"])
-    assert chunk.to_dict("list") == {"occ1": ["a", "b"], "code1": ["1", "2"]}
+    assert [chunk[column].tolist() for column in ("occ1", "code1")] == [["a", "b"], ["1", "2"]]
+
+
+def test_row_numbers_are_those_of_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("histocc.tables.CHUNK_ROWS", 2)
+    path = write(tmp_path / "t.csv", "occ1,lang,code1\n\na,en,5\n\n\n   \n,,\nb,en,clerk\n\n,en,\n")
+    with pytest.raises(UsageError) as caught:
+        read_table(path, ["code1"], CodeTable(hisco_blocky5(), 1919).lookup)
+    assert "row 8, column 'code1': 'clerk'" in str(caught.value)
+    assert "1 cell: the first code is missing" in str(caught.value)
+    assert "row 10, column 'code1': ''" in str(caught.value)
+
+
+def test_a_comma_without_quotes_is_an_error(tmp_path):
+    path = write(tmp_path / "t.csv", "code1,lang,occ1\n5,en,baker\n5,en,farmer, retired\n")
+    with pytest.raises(UsageError, match=r"t\.csv has rows with more values .* row 3 .*'5,en,farmer, retired'"):
+        read_table(path, ["code1"], CodeTable(hisco_blocky5(), 1919).lookup)

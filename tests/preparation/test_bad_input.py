@@ -50,9 +50,11 @@ def test_a_spreadsheet(refuse, tmp_path):
 
 def test_missing_columns_are_listed_with_close_names(refuse, write_csv):
     path = write_csv([["Occ1", "hisco1", "year"], ["farmer", "61110", "1880"]])
-    message = refuse(path, "2 problems")
-    assert "table.csv has no column 'occ1' (did you mean 'Occ1'?); its columns are: 'Occ1', 'hisco1', 'year'" in message
-    assert "no column 'hisco_1' (did you mean 'hisco1'?)" in message
+    refuse(
+        path,
+        r"table\.csv has no columns 'occ1' \(did you mean 'Occ1'\?\), 'hisco_1' \(did you mean 'hisco1'\?\); "
+        r"its columns are: 'Occ1', 'hisco1', 'year'\. Rename columns in the table, or name those that it has",
+    )
 
 
 def test_missing_column_of_a_frame(refuse):
@@ -188,12 +190,13 @@ def test_commas_at_the_end_of_rows(refuse, tmp_path, formatter):
     _, report = prepare(tmp_path / "a.csv", "occ1", formatter, tmp_path / "out", 0.5)
     assert report.rows_read == 9
     (tmp_path / "b.csv").write_text("occ1,hisco_1\n" + "farmer,61110\nfarmer,61110,,\n" * 9)
-    refuse(tmp_path / "b.csv", "9 of them, first row 3 with 4 values", save_path=tmp_path / "b")
+    _, report = prepare(tmp_path / "b.csv", "occ1", formatter, tmp_path / "b", 0.5)
+    assert report.rows_read == 18
 
 
 def test_a_quotation_mark_that_is_never_closed(refuse, tmp_path):
     (tmp_path / "a.csv").write_text('occ1,hisco_1\nfarmer,61110\n"farmer,61110\nfarmer,61110\n')
-    refuse(tmp_path / "a.csv", r"a\.csv ends inside a quoted text")
+    refuse(tmp_path / "a.csv", r"a\.csv ends inside a quoted text: .* opened in row 3")
 
 
 def test_damaged_files(refuse, tmp_path):

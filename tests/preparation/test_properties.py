@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from histocc import tables as reading
 from histocc.errors import UsageError
 from histocc.formatter import construct_general_purpose_formatter
 from histocc.preparation import prepare, read_key, writing
-from histocc.preparation import table as reading
 from tests.oracles.plain_preparation import plain_prepare, write_plain
 
 spellings = st.sampled_from(["", "", " ", "   ", "nan", "NaN", "None", "null", "NA", "?", "N/A", " nan "])

@@ -1,0 +1,426 @@
+"""Tables on disk: CSV and Parquet as chunks of text, and what is wrong with a file that cannot be read as one."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import difflib
+import gzip
+import io
+import lzma
+import math
+import os
+import re
+import sys
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from histocc.errors import UsageError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+CHUNK_ROWS = 50_000
+# Smaller files are read before a progress bar could be.
+PROGRESS_BYTES = 50_000_000
+
+PARQUET_SUFFIXES = {".parquet", ".pq"}
+FOREIGN_SUFFIXES = {".xlsx", ".xls", ".xlsm", ".ods", ".dta", ".sav", ".sas7bdat", ".rds", ".rdata", ".zip"}
+OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+# What a disk, and a compressed file that is cut off or damaged, can come up with.
+READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
+
+# Columns beyond those of the header that are read to find values in them; one further out is not looked for.
+SPARE_COLUMNS = 2
+_CLOSE, _MOST_COLUMNS_LISTED = 0.7, 20
+
+
+class TextCells:
+    """A column of some rows, which are text already."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._values = values
+
+    def tolist(self) -> list[str]:
+        """The text of each row; the empty string where there is nothing."""
+        return self._values.tolist()
+
+    def distinct(self) -> tuple[list[str], np.ndarray]:
+        """The distinct texts in order of appearance, and the number of each row's, int64 [n]."""
+        import pandas as pd
+
+        numbers, values = pd.factorize(self._values)
+        return values.tolist(), numbers
+
+    def take(self, rows: np.ndarray) -> TextCells:
+        """The column of some of the rows."""
+        return TextCells(self._values[rows])
+
+
+class ArrowCells:
+    """A column of some rows as pyarrow has it; otherwise like `TextCells`, but a text may count as distinct twice."""
+
+    def __init__(self, values: Any, decimals: bool) -> None:
+        self._values = values
+        self._decimals = decimals
+
+    def tolist(self) -> list[str]:
+        """As for `TextCells`."""
+        return [as_text(value, self._decimals) for value in self._values.to_pylist()]
+
+    def distinct(self) -> tuple[list[str], np.ndarray]:
+        """As for `TextCells`."""
+        import pandas as pd
+
+        encoded = self._values if hasattr(self._values, "dictionary") else self._values.dictionary_encode()
+        texts = [as_text(value, self._decimals) for value in encoded.dictionary.to_pylist()]
+        # One more for the nulls; and the dictionary of a file may have values in another order, or that no row has.
+        numbers = encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
+        numbers, present = pd.factorize(numbers)
+        texts.append("")
+        return [texts[i] for i in present.tolist()], numbers
+
+
+@dataclass
+class Chunk:
+    """Consecutive rows of a table, by column.
+
+    Attributes:
+        columns: the cells of each column.
+        row_numbers: int64 [n], where the rows stand in the file: the header is row 1, and blank lines count.
+        empty_rows: how many rows were left out among them because they have no value in any column of the file.
+    """
+
+    columns: Mapping[str, TextCells | ArrowCells]
+    row_numbers: np.ndarray
+    empty_rows: int = 0
+
+    def __len__(self) -> int:
+        return len(self.row_numbers)
+
+    def __getitem__(self, column: str) -> TextCells | ArrowCells:
+        return self.columns[column]
+
+    def blank(self) -> np.ndarray:
+        """Positions of the rows that have no value in any of `columns`, int64 [m]."""
+        rows = None
+        for cells in self.columns.values():
+            texts = cells.tolist()
+            if rows is None:
+                # Mostly all texts of the first column are there, and one pass in C says so.
+                rows = [] if all(map(str.strip, texts)) else [i for i, text in enumerate(texts) if not text.strip()]
+            else:
+                rows = [i for i in rows if not texts[i].strip()]
+            if not rows:
+                break
+        return np.array(rows or [], dtype=np.int64)
+
+    def without(self, rows: Sequence[int] | np.ndarray) -> Chunk:
+        """The chunk after empty rows at some positions are left out; only for `TextCells`."""
+        if not len(rows):
+            return self
+        kept = np.delete(np.arange(len(self)), rows)
+        columns = {name: cells.take(kept) for name, cells in self.columns.items()}
+        return Chunk(columns, self.row_numbers[kept], self.empty_rows + len(rows))
+
+
+def read_chunks(
+    path: str | os.PathLike[str], columns: Sequence[str], *, decimals: bool = False, progress: bool | None = None
+) -> Iterator[Chunk]:
+    """Some columns of a CSV or Parquet file as text, at most `CHUNK_ROWS` rows at a time.
+
+    Only empty cells and, in Parquet files, nulls become empty strings; `nan` or `NA` stay words. Rows of a CSV file
+    without any value, such as blank lines, are left out.
+
+    Args:
+        path: a `.parquet` file, or a CSV file in UTF-8 with commas, which may be compressed (`.gz`, `.bz2`, `.xz`).
+        columns: names of the columns.
+        decimals: keep a decimal in whole numbers of a Parquet file's columns of floats (`61110.0`).
+        progress: show a progress bar; None: for large files where somebody is watching.
+
+    Raises:
+        UsageError: if the file is missing, of another kind, not UTF-8 or damaged, lacks a column, or has rows with more
+            values than its header.
+    """
+    path = Path(path)
+    names = column_names(path)
+    fault = columns_fault(str(path), names, columns)
+    if fault:
+        raise UsageError(fault)
+    if _is_parquet(path):
+        yield from _parquet_chunks(path, columns, decimals, progress)
+    else:
+        yield from _csv_chunks(path, names, columns, progress)
+
+
+def column_names(path: str | os.PathLike[str]) -> list[str]:
+    """The names of a file's columns; `UsageError` if it cannot be read."""
+    path = Path(path)
+    fault = file_fault(path)
+    if fault:
+        raise UsageError(fault)
+    return list(_parquet_file(path).schema_arrow.names) if _is_parquet(path) else _csv_header(path)
+
+
+def peek(path: str | os.PathLike[str]) -> tuple[list[str], bool]:
+    """Column names of a file and whether it has rows; `UsageError` if it cannot be read."""
+    path = Path(path)
+    names = column_names(path)
+    if _is_parquet(path):
+        return names, _parquet_file(path).metadata.num_rows > 0
+    return names, any(any(map(str.strip, record)) for number, record in _records(path) if number > 1)
+
+
+def file_fault(path: Path) -> str | None:
+    """What keeps a path from being a table; None if nothing does as far as one can tell without reading it."""
+    if path.is_dir():
+        return f"{path} is a folder: name the table itself, a .csv or .parquet file"
+    if not path.is_file():
+        near = _close_names(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
+        return f"There is no file {path}{near}"
+    if path.suffix.lower() in FOREIGN_SUFFIXES:
+        return f"{path} is a {path.suffix} file: save it as CSV (in UTF-8) and name that file"
+    return None
+
+
+def columns_fault(name: str, columns: Sequence[str], wanted: Iterable[str]) -> str | None:
+    """What keeps a table called `name` from giving the wanted columns: those that it lacks or has twice."""
+    wanted = list(dict.fromkeys(wanted))
+    missing = [column for column in wanted if column not in columns]
+    faults = []
+    if missing:
+        free = [column for column in columns if column not in wanted]
+        what = ", ".join(f"{column!r}{_close_names(column, free)}" for column in missing)
+        there = ", ".join(map(repr, columns[:_MOST_COLUMNS_LISTED])) + ", ..." * (len(columns) > _MOST_COLUMNS_LISTED)
+        faults.append(
+            f"{name} has no column{'s' * (len(missing) > 1)} {what}; its columns are: {there}. "
+            "Rename columns in the table, or name those that it has"
+        )
+    for column in wanted:
+        times = list(columns).count(column)
+        if times > 1:
+            faults.append(f"{name} has {times} columns called {column!r}: rename all but one")
+    return "\n".join(faults) or None
+
+
+def as_text(value: Any, decimals: bool = True) -> str:
+    """A cell's text; the empty string for a null. Whole floats keep one decimal (`61110.0`), or none (`61110`)."""
+    if isinstance(value, str):
+        return value
+    if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
+        return ""
+    if isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value):
+        return f"{value:.1f}" if decimals else str(int(value))
+    return str(value)
+
+
+def _close_names(name: str, candidates: Iterable[Any]) -> str:
+    by_folded = {str(candidate).strip().casefold(): str(candidate) for candidate in candidates}
+    close = difflib.get_close_matches(name.strip().casefold(), by_folded, n=3, cutoff=_CLOSE)
+    return f" (did you mean {' or '.join(repr(by_folded[c]) for c in close)}?)" if close else ""
+
+
+def _progress_bar(path: Path, progress: bool | None, total: int, unit: str) -> tqdm:
+    from tqdm import tqdm
+
+    if progress is None:
+        watched = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+        progress = watched and path.stat().st_size >= PROGRESS_BYTES
+    return tqdm(total=total, desc=f"Reading {path.name}", unit=unit, unit_scale=True, disable=not progress)
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+def _open_text(path: Path, raw: IO[bytes], errors: str = "strict") -> io.TextIOWrapper:
+    opener = OPENERS.get(path.suffix.lower())
+    return io.TextIOWrapper(raw if opener is None else opener(raw), "utf-8-sig", errors, newline="")
+
+
+def _records(path: Path, errors: str = "strict") -> Iterator[tuple[int, list[str]]]:
+    """The records of a CSV file with their row numbers, one by one: slow, for the header and for rows in question."""
+    number = 0
+    try:
+        with path.open("rb") as raw, _open_text(path, raw, errors) as text:
+            for number, record in enumerate(csv.reader(text), start=1):
+                yield number, record
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+    except csv.Error as error:
+        raise UsageError(f"{path}, row {number + 1}: cannot be read as CSV: {error}") from None
+    except READ_ERRORS as error:
+        raise _unreadable(path, error) from None
+
+
+def _csv_header(path: Path) -> list[str]:
+    _, header = next(_records(path), (0, None))
+    if header is None:
+        raise UsageError(f"{path} is empty: it needs a header with column names, and rows")
+    for separator, spoken in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and separator in header[0]:
+            raise UsageError(
+                f"The values in {path} are separated by {spoken} (its first row is {header[0]!r}): "
+                "save it with commas between the values"
+            )
+    return header
+
+
+class _WithHeader:
+    """The rest of a text file under a header of our own, as pandas reads it."""
+
+    def __init__(self, header: str, rest: IO[str]) -> None:
+        self._header = header
+        self._rest = rest
+
+    def read(self, size: int = -1) -> str:
+        header, self._header = self._header, ""
+        return header or self._rest.read(size)
+
+    def __iter__(self) -> Iterator[str]:  # what pandas takes for a file must have it
+        raise NotImplementedError
+
+
+def _csv_chunks(path: Path, header: list[str], columns: Sequence[str], progress: bool | None) -> Iterator[Chunk]:
+    import pandas as pd
+
+    width = len(header)
+    numbered = ",".join(map(str, range(width + SPARE_COLUMNS))) + "\n"
+    position = {name: header.index(name) for name in columns}
+    spare = range(width, width + SPARE_COLUMNS)
+    records = _records(path)
+    next_row = 2
+    try:
+        with (
+            path.open("rb") as raw,
+            _open_text(path, raw) as text,
+            _progress_bar(path, progress, path.stat().st_size, "B") as bar,
+        ):
+            next(csv.reader(text))
+            # A header that names spare columns makes pandas give what is too much in a row, and no row an index.
+            with pd.read_csv(
+                _WithHeader(numbered, text),
+                usecols=[*position.values(), *spare],
+                index_col=False,
+                # Not "category", which makes numbers of codes and so loses their leading zeros (pandas 3).
+                dtype=object,
+                na_filter=False,
+                skip_blank_lines=False,
+                chunksize=CHUNK_ROWS,
+            ) as frames:
+                for frame in frames:
+                    if any("".join(set(frame[str(i)])).strip() for i in spare):
+                        raise _too_many_values(path, width)
+                    cells = {name: TextCells(frame[str(i)].to_numpy()) for name, i in position.items()}
+                    chunk = Chunk(cells, np.arange(next_row, next_row + len(frame), dtype=np.int64))
+                    next_row += len(frame)
+                    blank = chunk.blank()
+                    if len(blank) and len(position) < width:
+                        # Columns that are not read may hold values.
+                        empty = _empty(records, set(chunk.row_numbers[blank].tolist()))
+                        blank = blank[np.isin(chunk.row_numbers[blank], empty)]
+                    yield chunk.without(blank)
+                    bar.update(raw.tell() - bar.n)
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+    except pd.errors.ParserError as error:
+        raise _not_csv(path, error) from None
+    except READ_ERRORS as error:
+        raise _unreadable(path, error) from None
+
+
+def _empty(records: Iterator[tuple[int, list[str]]], rows: Collection[int]) -> list[int]:
+    """Which rows have no value at all; `records`, which stand before the first of them, are read up to the last."""
+    last = max(rows)
+    empty = []
+    for number, record in records:
+        if number in rows and not any(map(str.strip, record)):
+            empty.append(number)
+        if number == last:
+            break
+    return empty
+
+
+def _unreadable(path: Path, error: Exception) -> UsageError:
+    return UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def _not_utf8(path: Path) -> UsageError:
+    where = ""
+    for number, record in _records(path, errors="surrogateescape"):
+        cell = next((cell for cell in record if any("\udc80" <= char <= "\udcff" for char in cell)), None)
+        if cell is not None:
+            spelt = cell.encode("utf-8", errors="surrogateescape").decode("latin-1")
+            where = f": row {number} holds {spelt!r} in another encoding"
+            break
+    return UsageError(
+        f"{path} is not in UTF-8{where}. Save it as CSV in UTF-8 "
+        f"(in Excel: 'CSV UTF-8'; in R: fileEncoding = \"UTF-8\"; in Stata: export delimited)"
+    )
+
+
+def _not_csv(path: Path, error: Exception) -> UsageError:
+    unclosed = re.search(r"EOF inside string starting at row (\d+)", str(error))
+    if unclosed is None:
+        return UsageError(f"{path} cannot be read as CSV: {error}")
+    return UsageError(
+        f"{path} ends inside a quoted text: a quotation mark is opened in row {int(unclosed[1]) + 1} and never closed. "
+        "Save the table as CSV from a spreadsheet or statistics program, which doubles the marks in a text"
+    )
+
+
+def _too_many_values(path: Path, width: int) -> UsageError:
+    # Commas at the end of a row do no harm.
+    found = [(n, record) for n, record in _records(path, errors="replace") if any(map(str.strip, record[width:]))]
+    number, record = found[0]
+    return UsageError(
+        f"{path} has rows with more values than its header, which names {width} columns: {len(found):,} of them, "
+        f"first row {number} with {len(record)} values ({','.join(record)!r}). "
+        "Put texts that contain a comma in double quotes"
+    )
+
+
+# --- Parquet ----------------------------------------------------------------------------------------------------------
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() in PARQUET_SUFFIXES
+
+
+def _parquet_file(path: Path) -> Any:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise UsageError(
+            f"Reading {path} needs pyarrow: run `pip install histocc[parquet]`, or save the table as CSV"
+        ) from error
+    try:
+        return ParquetFile(path)
+    except (ArrowException, OSError) as error:
+        raise UsageError(f"{path} cannot be read as Parquet: {error}") from None
+
+
+def _parquet_chunks(path: Path, columns: Sequence[str], decimals: bool, progress: bool | None) -> Iterator[Chunk]:
+    file = _parquet_file(path)
+    from pyarrow import ArrowException
+
+    nested = [name for name in columns if file.schema_arrow.field(name).type.num_fields]
+    if nested:
+        raise UsageError(f"{path} holds several values in a cell of column {nested[0]!r}: spread them over columns")
+    next_row = 2
+    try:
+        with _progress_bar(path, progress, file.metadata.num_rows, " rows") as bar:
+            for batch in file.iter_batches(CHUNK_ROWS, columns=list(dict.fromkeys(columns))):
+                cells = {name: ArrowCells(batch.column(name), decimals) for name in columns}
+                # There are no blank lines in such a file: a row without a text and a code is one with a fault.
+                yield Chunk(cells, np.arange(next_row, next_row + batch.num_rows, dtype=np.int64))
+                next_row += batch.num_rows
+                bar.update(batch.num_rows)
+    except (ArrowException, OSError) as error:
+        raise UsageError(f"{path} cannot be read as Parquet: {error}") from None

@@ -1,0 +1,188 @@
+"""Reading tables: every value of a file arrives, with its row number, or an error says which row is at fault."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import lzma
+import tempfile
+from decimal import Decimal
+from pathlib import Path
+from unittest import mock
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from histocc import tables
+from histocc.errors import UsageError
+from histocc.tables import as_text, column_names, peek, read_chunks
+
+CELLS = st.one_of(
+    st.sampled_from(["", "", " ", "nan", "007", "a,b", 'a "b" c', "two\nlines", "\ufeffx", "æ🙂"]),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=6),
+)
+
+
+def read(path, columns, **options):
+    """All rows as (row number, values), and how many empty ones were left out."""
+    rows, empty = [], 0
+    for chunk in read_chunks(path, columns, **options):
+        values = [chunk[column].tolist() for column in columns]
+        for column, texts in zip(columns, values):
+            distinct, numbers = chunk[column].distinct()
+            assert [distinct[i] for i in numbers] == texts
+            assert set(distinct) == set(texts)
+        rows += zip(chunk.row_numbers.tolist(), map(list, zip(*values)))
+        empty += chunk.empty_rows
+    return rows, empty
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.one_of(st.lists(CELLS, min_size=0, max_size=8), st.just(["x"] * 3)), max_size=12),
+    st.permutations(range(3)),
+    st.integers(1, 3),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_as_the_csv_module_reads_it(records, order, n_columns, line_end):
+    columns = [f"c{i}" for i in order[:n_columns]]
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(tables, "CHUNK_ROWS", 3):
+        path = Path(folder, "t.csv")
+        with path.open("w", encoding="utf-8", newline="") as file:
+            quoting = csv.writer(file, lineterminator=line_end, quoting=csv.QUOTE_ALL)
+            quoting.writerow(["c0", "c1", "c2"])
+            quoting.writerows(records)
+        numbered = list(enumerate(records, start=2))
+        surplus = [number for number, record in numbered if any(map(str.strip, record[3:]))]
+        # One further out, behind two empty ones, is not looked for.
+        if any(any(map(str.strip, record[3:5])) for record in records):
+            with pytest.raises(UsageError, match=rf"{len(surplus)} of them, first row {surplus[0]} with"):
+                read(path, columns)
+            return
+        full = [(number, record) for number, record in numbered if any(map(str.strip, record[:3] + record[3:]))]
+        if surplus:
+            return
+        expected = [(number, [(record + [""] * 3)[int(c[1])] for c in columns]) for number, record in full]
+        assert read(path, columns) == (expected, len(records) - len(full))
+        assert peek(path) == (["c0", "c1", "c2"], bool(full))
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("surplus", [",x", ",,x", ",x,y,z,u,v"])
+@pytest.mark.parametrize("columns", [["a"], ["b"], ["b", "a", "c"]])
+@pytest.mark.filterwarnings("error")
+def test_a_value_too_many_is_found_wherever_it_stands(tmp_path, monkeypatch, at, surplus, columns):
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 2)
+    lines = ["1,2,3"] * 5
+    lines[at] += surplus
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["a,b,c", "", *lines]))
+    with pytest.raises(UsageError, match=rf"names 3 columns: 1 of them, first row {at + 3} with .*'1,2,3{surplus}'"):
+        read(path, columns)
+
+
+def test_a_row_is_empty_only_if_columns_that_are_not_read_are_empty_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 2)
+    path = tmp_path / "t.csv"
+    path.write_text("id,a,b\n1,x,y\n\n3,,\n ,, \n\n,,\n7,,z\n8,,\n\n")
+    assert read(path, ["a", "b"]) == ([(2, ["x", "y"]), (4, ["", ""]), (8, ["", "z"]), (9, ["", ""])], 5)
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)])
+def test_compressed_files(tmp_path, suffix, compress):
+    whole = compress("a,b\næ,1\n".encode())
+    path = tmp_path / f"t.csv.{suffix}"
+    path.write_bytes(whole)
+    assert read(path, ["b", "a"]) == ([(2, ["1", "æ"])], 0)
+    path.write_bytes(whole[:-9])
+    with pytest.raises(UsageError, match=rf"t\.csv\.{suffix} cannot be read: "):
+        read(path, ["a"])
+    path.write_bytes(b"a,b\n1,2\n")
+    with pytest.raises(UsageError, match=rf"t\.csv\.{suffix} cannot be read: "):
+        read(path, ["a"])
+
+
+def test_the_row_of_an_open_quotation_mark(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 2)
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\n"two\nlines",1\n\nx,1\ny,1\nz,1\n"w,1\nv,1\n')
+    with pytest.raises(UsageError, match="opened in row 7 and never closed"):
+        read(path, ["a"])
+
+
+def test_values_that_python_cannot_split_are_named(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1,2\n" + "x" * 200_000 + ",3,4\n")
+    with pytest.raises(UsageError, match=r"t\.csv, row 3: cannot be read as CSV: field larger"):
+        read(path, ["a"])
+
+
+def test_a_header_of_several_lines_and_a_byte_order_mark(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('\ufeff"the\ntext",b\nx,1\n', encoding="utf-8")
+    assert column_names(path) == ["the\ntext", "b"]
+    assert read(path, ["b", "the\ntext"]) == ([(2, ["1", "x"])], 0)
+
+
+def test_columns_of_the_same_name(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,b\n1,2,3\n")
+    assert read(path, ["a"]) == ([(2, ["1"])], 0)
+    with pytest.raises(UsageError, match=r"2 columns called 'b': rename all but one"):
+        read(path, ["a", "b"])
+
+
+def test_parquet(tmp_path, monkeypatch):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 2)
+    path = tmp_path / "t.parquet"
+    dictionary = pa.DictionaryArray.from_arrays(pa.array([2, None, 0]), pa.array(["c", "unused", "a"]))
+    columns = {
+        "float": [61110.0, None, 0.5],
+        "text": ["nan", None, ""],
+        "kind": dictionary,
+        "decimal": [Decimal("1.0"), Decimal("1.5"), None],
+        "nothing": pa.nulls(3),
+        "list": [[1], [1], None],
+    }
+    parquet.write_table(pa.table(columns), path)
+    names = ["float", "text", "kind", "decimal", "nothing"]
+    rows = [["61110", "nan", "a", "1", ""], ["", "", "", "1.5", ""], ["0.5", "", "c", "", ""]]
+    assert read(path, names) == (list(enumerate(rows, start=2)), 0)
+    kept = [row[0] for _, row in read(path, ["float"], decimals=True)[0]]
+    assert kept == ["61110.0", "", "0.5"]
+    assert peek(path) == (list(columns), True)
+    with pytest.raises(UsageError, match=r"t\.parquet holds several values in a cell of column 'list'"):
+        read(path, ["list"])
+
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + b"\xff" * 200 + whole[204:])
+    with pytest.raises(UsageError, match=r"t\.parquet cannot be read as Parquet"):
+        read(path, names)
+
+
+def test_text_of_a_cell():
+    values = [None, pd.NA, pd.NaT, float("nan"), Decimal("NaN"), "nan", 7, True, float("inf"), -0.5, 1e3]
+    assert [*map(as_text, values)] == ["", "", "", "", "", "nan", "7", "True", "inf", "-0.5", "1000.0"]
+    assert as_text(1e3, decimals=False) == "1000"
+
+
+def test_progress_is_shown_where_it_is_asked_for(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "t.csv"
+    path.write_text("a\n1\n")
+    read(path, ["a"])
+    assert capsys.readouterr().err == ""
+    read(path, ["a"], progress=True)
+    assert "Reading t.csv: 100%" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(tables, "PROGRESS_BYTES", 1)
+    read(path, ["a"])
+    assert "Reading t.csv" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "1")
+    read(path, ["a"])
+    assert capsys.readouterr().err == ""
