@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.running import command, small_encoder, table
+
 # Nothing in the tests may reach for a network; a missing file must fail at once, not after retries.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -39,3 +41,21 @@ def tiny_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     CanineModel(CanineConfig(**json.loads(path.read_text()))).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `encoder`, `train.csv` (100 rows) and `val.csv` (20 rows)."""
+    folder = tmp_path_factory.mktemp("inputs")
+    small_encoder(folder / "encoder")
+    table(folder / "train.csv", 100)
+    table(folder / "val.csv", 20)
+    return folder
+
+
+@pytest.fixture
+def argv(inputs: Path):
+    """Command line of a run in a save folder: `argv(folder, *more flags)`."""
+    return lambda save_dir, *more: command(
+        save_dir, inputs / "encoder", inputs / "train.csv", inputs / "val.csv", *more
+    )
