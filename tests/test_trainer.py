@@ -82,7 +82,7 @@ def build(config, num_classes=1919, **options):
 
 def test_trimmed_groups_give_what_the_plain_path_gives(tiny_canine_config, folder):
     """Outputs and gradients of the whole model padded to 128, and of batches trimmed and divided by length."""
-    data = load_data(upsample_below=0, sample_size=10, max_len=128, batch_size=256, train_data=folder)
+    data = load_data(upsample_below=0, sample_size=10, max_len=128, batch_size=128, train_data=folder)
     loader = data["data_loader_train"]
     batch = next(iter(loader))
     assert len(batch["groups"]) > 1

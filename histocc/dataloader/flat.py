@@ -11,11 +11,12 @@ import numpy as np
 
 from ..datasets import CODE_COLUMNS, hisco_codes, sample_paths
 from ..errors import Problems, UsageError
+from ..tables import peek
 from .augmentation import BatchAugmenter
 from .codes import CodeTable
 from .flat_dataset import FlatDataset, multi_hot_rows
 from .loader import make_eval_loader, make_train_loader
-from .rows import TextColumn, as_paths, check_files, peek, read_table, smallest
+from .rows import TextColumn, as_paths, check_files, read_table, smallest
 from .words import Words
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ FLAT_DEMO: dict[str, Any] = {
     "encoder": DEMO_ENCODER,
     "epochs": 40,
     "batch_size": 32,
-    "learning_rate": 3e-3,
+    "learning_rate": 2e-3,
     "max_len": 64,
 }
 

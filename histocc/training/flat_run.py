@@ -27,6 +27,7 @@ DEFAULT_ENCODER = "google/canine-s"
 # A small encoder with random weights tells texts apart only if these are large enough, and only if the linear layer
 # begins with rare classes: else the way to many zeros leads over a pooled encoding of +-1 for every text, for good.
 _SCRATCH_SCALE = 0.1
+_NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 # Settings that a checkpoint notes, to say so where a resumed run's flags differ.
 _COMPARED = (
@@ -164,7 +165,7 @@ def _model(args: argparse.Namespace, num_classes: int) -> CANINEOccupationClassi
     source = encoder_source(args.model_domain if args.encoder == DEFAULT_ENCODER else args.encoder)
     from_scratch = "encoder" in source
     if from_scratch:
-        source["encoder"].initializer_range = _SCRATCH_SCALE
+        source["encoder"].update({"initializer_range": _SCRATCH_SCALE, **_NO_DROPOUT})
     model = CANINEOccupationClassifier(num_classes, dropout_rate=args.dropout, **source)
     if from_scratch:
         nn.init.constant_(model.out.bias, -math.log(num_classes))

@@ -268,12 +268,13 @@ def test_batches_have_class_indices_alone_where_that_is_enough(folder):
 def test_only_the_augmented_loader_attacks_and_both_hide_the_language(folder):
     data = load(folder, max_len=64, alt_prob=1.0)
     plain, attacked = (data[f"data_loader_{name}"].dataset.dataset for name in ("train", "train_attack"))
-    original = [plain.text[row].strip("'[]") for row in plain.rows]
-    texts = {name: [d[i]["occ1"].split("[SEP]") for i in range(len(d))] for name, d in (("p", plain), ("a", attacked))}
+    some = range(400)
+    original = [plain.text[row].strip("'[]") for row in plain.rows[some]]
+    texts = {name: [d[i]["occ1"].split("[SEP]") for i in some] for name, d in (("p", plain), ("a", attacked))}
     assert [text for _, text in texts["p"]] == original
     assert np.mean([text != own for (_, text), own in zip(texts["a"], original)]) > 0.8
     for languages, _ in (zip(*texts["p"]), zip(*texts["a"])):
-        assert np.mean([language == "unk" for language in languages]) == pytest.approx(0.25, abs=0.05)
+        assert np.mean([language == "unk" for language in languages]) == pytest.approx(0.25, abs=0.08)
     plain.epoch = 1
     assert [plain[i]["occ1"] for i in range(50)] != ["[SEP]".join(pair) for pair in texts["p"][:50]]
     val = data["data_loader_val"].dataset.dataset
