@@ -185,9 +185,7 @@ class OccDatasetMixerInMemMultipleFiles(Dataset):
             for i, (language, text) in enumerate(zip(languages.tolist(), texts_of(codepoints, lengths)))
         ]
 
-    def batch(
-        self, rows: np.ndarray, epoch: int | None = None, trim_padding: bool = False
-    ) -> dict[str, torch.Tensor]:
+    def batch(self, rows: np.ndarray, epoch: int | None = None, trim_padding: bool = False) -> dict[str, torch.Tensor]:
         """Several rows as one batch, ready for the engine.
 
         Args:
