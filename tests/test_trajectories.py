@@ -13,6 +13,7 @@ from histocc.loss import BlockOrderInvariantLoss, LossMixer
 from histocc.model_assets import Seq2SeqMixerOccCANINE
 from histocc.utils.masking import create_mask
 from histocc.utils.metrics import order_invariant_accuracy
+from tests.golden_runs import without_key_bias
 
 
 @pytest.fixture(params=["hisco_no_warmup", "pst_warmup_10pct"])
@@ -56,16 +57,6 @@ def forward(model, loss_fn, batch):
     out_seq2seq, out_linear = model(batch["input_ids"], batch["attention_mask"], target[:, :-1], *masks)
     targets = {"target_seq2seq": target, "target_linear": batch["targets_linear"].float()}
     return out_seq2seq, out_linear, loss_fn(out_seq2seq=out_seq2seq, out_linear=out_linear, **targets)
-
-
-def without_key_bias(name, tensor):
-    """None or the part without key biases: their true gradient is zero, so that Adam amplifies rounding."""
-    if name.endswith(".key.bias"):
-        return None
-    if name.endswith("in_proj_bias"):
-        query, _, value = tensor.chunk(3)
-        return torch.cat([query, value])
-    return tensor
 
 
 @pytest.mark.parametrize("fast_encoder", [True, False])
