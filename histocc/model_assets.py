@@ -172,13 +172,14 @@ class CANINEOccupationClassifier(nn.Module):
                 columns, which must hold its texts. The numbers are those of the whole batch, up to rounding.
         """
         if groups is None or len(groups) == 1:
-            return self.out(self.dropout(self._pooled(input_ids, attention_mask)))
+            return self.out(self.dropout(self.encode(input_ids, attention_mask)))
         sizes = [rows for rows, _ in groups]
         parts = zip(input_ids.split(sizes), attention_mask.split(sizes), groups)
-        pooled = torch.cat([self._pooled(ids[:, :width], mask[:, :width]) for ids, mask, (_, width) in parts])
+        pooled = torch.cat([self.encode(ids[:, :width], mask[:, :width]) for ids, mask, (_, width) in parts])
         return self.out(self.dropout(pooled))
 
-    def _pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The pooled encoding [B, hidden] for int64 [B, L] ids and mask."""
         if self.fast_encoder:
             return encode_pooled(self.basemodel, input_ids, attention_mask)
         return self.basemodel(input_ids=input_ids, attention_mask=attention_mask).pooler_output

@@ -14,7 +14,7 @@ from ..errors import Problems, UsageError
 from ..tables import peek
 from .augmentation import BatchAugmenter
 from .codes import CodeTable
-from .flat_dataset import FlatDataset, multi_hot_rows
+from .flat_dataset import WIDTH_STEP, FlatDataset, multi_hot_rows
 from .loader import make_eval_loader, make_train_loader
 from .rows import TextColumn, as_paths, check_files, read_table, smallest
 from .words import Words
@@ -260,6 +260,7 @@ def load_data(
     prefetch_factor: int | None = None,
     max_val_samples: int | None = None,
     dense_targets: bool = True,
+    width_step: int = WIDTH_STEP,
 ) -> dict[str, Any]:
     """Read training data for the flat classifier, even out its classes, split it, and make loaders.
 
@@ -283,6 +284,7 @@ def load_data(
         prefetch_factor: batches that each worker prepares ahead.
         max_val_samples: rows of an evaluation, at most.
         dense_targets: give batches a multi-hot `targets`; without it they have class indices alone.
+        width_step: widths of batches are multiples of this, itself a multiple of 4.
 
     Returns:
         `data_loader_train` (no noise), `data_loader_train_attack`, `data_loader_val`, `data_loader_test` (see
@@ -328,6 +330,7 @@ def load_data(
             max_len,
             augmenter=augmenter,
             dense_targets=dense_targets,
+            width_step=width_step,
         )
 
     plain = dataset(train, BatchAugmenter(0.0, N_TRANS, UNK_LANG_PROB, seed=seed))

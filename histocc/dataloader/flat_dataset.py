@@ -33,6 +33,7 @@ class FlatDataset(Dataset):
         max_input_len: ids of a row, at most.
         augmenter: noise for training; None leaves texts and languages as they are.
         dense_targets: add the multi-hot `targets` to batches.
+        width_step: widths of batches and groups are multiples of this, itself a multiple of 4.
 
     Raises:
         UsageError: if there is no room for a text.
@@ -49,6 +50,7 @@ class FlatDataset(Dataset):
         max_input_len: int,
         augmenter: BatchAugmenter | None = None,
         dense_targets: bool = False,
+        width_step: int = WIDTH_STEP,
     ) -> None:
         if max_input_len < WIDTH_STEP:
             raise UsageError(f"the greatest length is {max_input_len}; CANINE needs at least {WIDTH_STEP} (--max-len)")
@@ -61,6 +63,7 @@ class FlatDataset(Dataset):
         self.max_input_len = max_input_len
         self.augmenter = augmenter
         self.dense_targets = dense_targets
+        self.width_step = width_step
         self.epoch = 0
         self._prefixes = LanguagePrefixes(languages)
 
@@ -83,7 +86,7 @@ class FlatDataset(Dataset):
         }
 
     def batch(self, rows: np.ndarray, epoch: int | None = None) -> dict[str, Any]:
-        """Several rows as one batch, shortest text first, as wide as its longest text rounded up to a multiple of 4.
+        """Several rows as one batch, shortest text first, as wide as its longest text, rounded up.
 
         Args:
             rows: places in the data set, 0 .. n - 1, [B].
@@ -97,7 +100,7 @@ class FlatDataset(Dataset):
         rows = np.asarray(rows, dtype=np.int64)
         codepoints, lengths, languages = self._texts(rows, self.epoch if epoch is None else epoch)
         needed = np.minimum(self._prefixes.lengths[languages] + lengths + 1, self.max_input_len)
-        widths = np.minimum(-(-needed // WIDTH_STEP) * WIDTH_STEP, self.max_input_len)
+        widths = np.minimum(-(-needed // self.width_step) * self.width_step, self.max_input_len)
         ids, mask = encode_texts(codepoints, lengths, languages, self._prefixes, int(widths.max()))
         order = np.argsort(widths, kind="stable")
         rows = rows[order]

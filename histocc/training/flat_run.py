@@ -7,9 +7,10 @@ import math
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from histocc.dataloader import load_data
+from histocc.dataloader.flat_dataset import WIDTH_STEP
 from histocc.model_assets import CANINEOccupationClassifier
 from histocc.trainer import FlatTraining
 from histocc.training import run
@@ -28,6 +29,9 @@ DEFAULT_ENCODER = "google/canine-s"
 # begins with rare classes: else the way to many zeros leads over a pooled encoding of +-1 for every text, for good.
 _SCRATCH_SCALE = 0.1
 _NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+# Each width is a graph of its own, so that there should be few of them.
+COMPILED_WIDTH_STEP = 16
 
 # Settings that a checkpoint notes, to say so where a resumed run's flags differ.
 _COMPARED = (
@@ -76,6 +80,7 @@ def run_flat(args: argparse.Namespace, processes: Processes, model_name: str) ->
         prefetch_factor=args.prefetch_factor,
         max_val_samples=args.max_val_samples,
         dense_targets=False,
+        width_step=COMPILED_WIDTH_STEP if args.compile else WIDTH_STEP,
         verbose=processes.is_main,
     )
     sampler = data["data_loader_train"].sampler
@@ -131,8 +136,7 @@ def run_flat(args: argparse.Namespace, processes: Processes, model_name: str) ->
         # Optimizer and model have what they need; this copy would take three times the model's size all the while.
         state = None
     if args.compile:
-        # Batches are as wide as their texts, so that shapes vary.
-        model.compile(dynamic=True)
+        compile_encoder(model, args.max_len)
 
     if processes.is_main:
         facts = {
@@ -159,6 +163,24 @@ def run_flat(args: argparse.Namespace, processes: Processes, model_name: str) ->
     files = training.checkpoints
     done = f"The newest weights are in {files.newest}, those of the highest validation accuracy in {files.best}."
     return run.end(loop, processes, stop, save_dir, done)
+
+
+def compile_encoder(model: CANINEOccupationClassifier, max_len: int) -> None:
+    """Compile the encoding of a group of rows, in place: a graph for each width, for any number of rows."""
+    widths = -(-max_len // COMPILED_WIDTH_STEP)
+    # In training and in evaluation.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * widths)
+    # Compiled random numbers are drawn one by one on a CPU, which takes longer than all that compiling saves.
+    cpu = model.out.weight.device.type == "cpu"
+    compiled = torch.compile(model.encode, options={"fallback_random": True} if cpu else None)
+
+    def encode(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        tensors = input_ids.contiguous(), attention_mask.contiguous()
+        for tensor in tensors:
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        return compiled(*tensors)
+
+    model.encode = encode
 
 
 def _model(args: argparse.Namespace, num_classes: int) -> CANINEOccupationClassifier:

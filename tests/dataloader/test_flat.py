@@ -257,6 +257,13 @@ def test_a_batch_is_as_wide_as_its_longest_text(folder, max_len):
     assert first == len(items)
 
 
+def test_widths_can_be_coarser(folder):
+    dataset = load(folder, max_len=100, width_step=16)["data_loader_val"].dataset.dataset
+    batch = dataset.batch(np.arange(len(dataset)))
+    assert all(width % 16 == 0 or width == 100 for _, width in batch["groups"])
+    assert batch["input_ids"].shape[1] == batch["groups"][-1][1]
+
+
 def test_batches_have_class_indices_alone_where_that_is_enough(folder):
     dataset = load(folder, dense_targets=False)["data_loader_val"].dataset.dataset
     batch = dataset.batch(np.arange(20))
