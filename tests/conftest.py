@@ -13,6 +13,8 @@ from tests.running import command, small_encoder, table
 # Nothing in the tests may reach for a network; a missing file must fail at once, not after retries.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Models this small are slower on several threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,7 @@ def test_one_graph_for_training_and_one_for_evaluation(argv, tmp_path):
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.compiler
 def test_each_trimmed_length_is_a_graph(argv, tmp_path):
     flags = ("--trim-padding", "--max-len", 64, "--max-steps", 14, "--augmentation-prob", 1.0)
     run = Running(train_traced, argv(tmp_path / "run", *flags), log=tmp_path / "log")
@@ -51,6 +52,7 @@ def test_each_trimmed_length_is_a_graph(argv, tmp_path):
     assert any(f"graphs {n}, breaks 0" in run.output for n in (3, 4, 5)), run.output
 
 
+@pytest.mark.compiler
 def test_wrapped_for_several_processes(argv, tmp_path):
     runs = start_ranks(train_traced, argv(tmp_path / "run", *RUN), world_size=2, folder=tmp_path)
     for run in runs:
@@ -60,6 +62,7 @@ def test_wrapped_for_several_processes(argv, tmp_path):
     assert not any("module." in name or "_orig_mod" in name for name in names)
 
 
+@pytest.mark.compiler
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler (g++) on a CPU")
 def test_compiled_numbers_are_the_same(tmp_path, monkeypatch):
     # A cache of its own: what a killed compiler left in the shared one cannot be loaded.
