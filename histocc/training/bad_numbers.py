@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,20 +24,28 @@ class NumbersGoneBad(RuntimeError):
     """Training met a loss or a gradient that is not finite; the message says where."""
 
 
+def one_if_finite(loss: Tensor) -> Tensor:
+    """The factor of a loss that shows in the gradient whether the loss is finite: exactly 1 if it is, otherwise inf.
+
+    A loss may be infinite while its gradient is not, and of several processes' losses only the gradients are exchanged.
+    """
+    return torch.isfinite(loss.detach()).to(loss.dtype).reciprocal()
+
+
 class _Pending(NamedTuple):
     step: int
     finite: Tensor
     ready: Any
-    parts: Mapping[str, Tensor]
-    batches: list[dict[str, Any]]
+    losses: Sequence[Mapping[str, Tensor]]
+    batches: Sequence[dict[str, Any]]
 
 
 class FiniteChecks:
     """Checks every step's gradient norm without making the device wait.
 
-    Gradients are averaged over the processes, so that one bad loss shows in the norm of all of them and all stop at the
-    same step. On a GPU the verdict travels to the host behind the work and is read up to two steps later, and always
-    before anything is saved.
+    Gradients are averaged over the processes, so that one bad loss, multiplied by `one_if_finite`, shows in the norm of
+    all of them and all stop at the same step. On a GPU the verdict travels to the host behind the work and is read up
+    to two steps later, and always before anything is saved.
 
     Parameters
     ----------
@@ -52,20 +61,20 @@ class FiniteChecks:
         self._pending: deque[_Pending] = deque()
         self._overflows = 0
 
-    def submit(self, step: int, grad_norm: Tensor, parts: Mapping[str, Tensor], batches: list[dict[str, Any]]) -> None:
-        """Check step `step` (gradient norm, 0-dim; loss parts; its batches on the host).
+    def submit(
+        self, step: int, grad_norm: Tensor, losses: Sequence[Mapping[str, Tensor]], batches: Sequence[dict[str, Any]]
+    ) -> None:
+        """Check step `step` (gradient norm, 0-dim; its batches on the host, and the loss and its parts of each).
 
         Raises NumbersGoneBad, for this step on a CPU, or for an earlier one whose verdict has arrived.
         """
         finite = torch.isfinite(grad_norm)
-        if self._processes.world_size == 1:
-            finite = finite & torch.isfinite(parts["loss"].detach())
         ready = None
         if finite.is_cuda:
             finite = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(finite, non_blocking=True)
             ready = torch.cuda.Event()
             ready.record()
-        self._pending.append(_Pending(step, finite, ready, parts, batches))
+        self._pending.append(_Pending(step, finite, ready, losses, batches))
         self._settle_down_to(0 if ready is None else _MOST_PENDING)
 
     def settle(self) -> None:
@@ -73,12 +82,17 @@ class FiniteChecks:
         self._settle_down_to(0)
 
     def count_overflow(
-        self, stepped: bool, step: int, grad_norm: Tensor, parts: Mapping[str, Tensor], batches: list[dict[str, Any]]
+        self,
+        stepped: bool,
+        step: int,
+        grad_norm: Tensor,
+        losses: Sequence[Mapping[str, Tensor]],
+        batches: Sequence[dict[str, Any]],
     ) -> None:
         """With float16 a skipped update is ordinary; only a long row of them means that the loss itself is bad."""
         self._overflows = 0 if stepped else self._overflows + 1
         if self._overflows >= _MOST_OVERFLOWS:
-            self._stop(_Pending(step, torch.isfinite(grad_norm), None, parts, batches))
+            self._stop(_Pending(step, torch.isfinite(grad_norm), None, losses, batches))
 
     def _settle_down_to(self, most: int) -> None:
         while len(self._pending) > most:
@@ -90,11 +104,17 @@ class FiniteChecks:
 
     def _stop(self, check: _Pending) -> None:
         self._pending.clear()
-        parts = {name: float(value.detach()) for name, value in check.parts.items()}
-        own_fault = not all(torch.isfinite(torch.tensor(value)) for value in parts.values())
-        mine = {"rank": self._processes.rank, "parts": parts, "bad": own_fault, "rows": _describe(check.batches)}
+        losses = [{name: float(value) for name, value in parts.items()} for parts in check.losses]
+        bad = [i for i, parts in enumerate(losses) if not all(map(math.isfinite, parts.values()))]
+        suspects = bad or range(len(losses))
+        mine = {
+            "rank": self._processes.rank,
+            "parts": losses[suspects[0]],
+            "bad": bool(bad),
+            "rows": _describe([check.batches[i] for i in suspects]),
+        }
         reports = self._processes.gather(mine)
-        # A gradient can overflow under a finite loss; then every process's rows are suspects.
+        # A gradient can overflow under a finite loss; then every batch's rows are suspects.
         guilty = [r for r in reports if r["bad"]] or reports
         path = self._folder / "bad_batch.csv"
         if self._processes.is_main:
@@ -102,13 +122,13 @@ class FiniteChecks:
             save_with_retry(lambda: _write_rows(path, rows), str(path))
         # Nobody leaves before the file is there: the end of one process is the end of all.
         self._processes.gather(None)
-        losses = "; ".join(
+        shown = "; ".join(
             (f"process {r['rank']}: " if len(reports) > 1 else "")
             + ", ".join(f"{k} {v:.6g}" for k, v in r["parts"].items())
             for r in guilty
         )
         raise NumbersGoneBad(
-            f"Step {check.step:,}: the loss or its gradient is not a finite number ({losses}). Training stopped and "
+            f"Step {check.step:,}: the loss or its gradient is not a finite number ({shown}). Training stopped and "
             f"saved nothing; the last good checkpoint is untouched. The rows of the batch are in {path}. "
             "A lower --learning-rate, a longer --warmup-pct, or training without --use-amp usually helps"
         )

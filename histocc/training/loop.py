@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from histocc.training.bad_numbers import FiniteChecks
+from histocc.training.bad_numbers import FiniteChecks, one_if_finite
 from histocc.training.checkpoint import CheckpointFolder, save_with_retry
 from histocc.training.distributed import Processes, StopAgreement
 from histocc.training.precision import Precision
@@ -211,29 +211,30 @@ class TrainingLoop:
         if self.seed is not None:
             torch.manual_seed(derived_seed(self.seed, self.step, self.processes.rank))
         self.optimizer.zero_grad(set_to_none=True)
-        parts: Mapping[str, Tensor] = {}
+        losses: list[dict[str, Tensor]] = []
         for i, batch in enumerate(group):
             moved = to_device(batch, self.device)
             with self._without_sync(i + 1 < len(group)), self._shapes.guard(moved):
                 with self.precision.autocast():
                     parts = dict(self.compute_loss(self.model, moved))
                 counts = {name: parts.pop(name) for name in self.counted}
-                loss = parts["loss"]
+                losses.append({name: part.detach() for name, part in parts.items()})
+                loss = parts["loss"] * one_if_finite(parts["loss"])
                 if batch.get("filler", False):
                     # These rows stand in where this process has none left; they must not count.
                     loss = loss * 0.0
                 self.precision.backward(loss / len(group) if len(group) > 1 else loss)
             if not batch.get("filler", False):
-                self.means.loss_sum = self.means.loss_sum + parts["loss"].detach() * _rows(batch)
+                self.means.loss_sum = self.means.loss_sum + losses[-1]["loss"] * _rows(batch)
                 for name, count in counts.items():
                     self.means.counts[name] = self.means.counts[name] + count
         norm = self.precision.clip(self.optimizer, self._parameters, self.max_grad_norm)
         if self.precision.scaler is None:
-            self._checks.submit(self.step + 1, norm, parts, group)
+            self._checks.submit(self.step + 1, norm, losses, group)
             stepped = self.precision.step(self.optimizer)
         else:
             stepped = self.precision.step(self.optimizer)
-            self._checks.count_overflow(stepped, self.step + 1, norm, parts, group)
+            self._checks.count_overflow(stepped, self.step + 1, norm, losses, group)
         self.last_grad_norm = norm
         if stepped and self.scheduler is not None:
             self.scheduler.step()

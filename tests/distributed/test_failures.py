@@ -54,13 +54,21 @@ def test_data_that_only_one_process_finds_bad_is_said_once(argv, inputs, tmp_pat
     assert ranks[0].output == ""
 
 
-def test_a_loss_that_is_bad_on_one_process_stops_all_and_names_its_rows(argv, tmp_path):
+@pytest.mark.parametrize(
+    ("what", "batches", "reason"),
+    [
+        ("not a number", 1, "Step 3: the loss or its gradient is not a finite number (process 1: loss nan"),
+        ("infinite", 1, "Step 3: the loss or its gradient is not a finite number (process 1: loss inf"),
+        # The third batch is the first of the second step.
+        ("infinite", 2, "Step 2: the loss or its gradient is not a finite number (process 1: loss inf"),
+    ],
+)
+def test_a_loss_that_is_bad_on_one_process_stops_all_and_names_its_rows(argv, tmp_path, what, batches, reason):
     folder = tmp_path / "run"
-    ranks = start_ranks(work.train_until, argv(folder), "not a number", world_size=2, folder=tmp_path)
+    flags = argv(folder, "--grad-accum-steps", batches)
+    ranks = start_ranks(work.train_until, flags, what, world_size=2, folder=tmp_path)
     assert ends(ranks, 60) == [1, 1]
-    assert (
-        outputs(ranks).count("Error: Step 3: the loss or its gradient is not a finite number (process 1: loss nan") == 1
-    )
+    assert outputs(ranks).count(f"Error: {reason}") == 1
     with (folder / "bad_batch.csv").open() as file:
         assert [row["process"] for row in csv.DictReader(file)] == ["1"] * 8
     assert not list(folder.glob("*.bin"))

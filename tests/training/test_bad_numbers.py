@@ -7,7 +7,7 @@ import csv
 import pytest
 import torch
 
-from histocc.training.bad_numbers import FiniteChecks, NumbersGoneBad
+from histocc.training.bad_numbers import FiniteChecks, NumbersGoneBad, one_if_finite
 from histocc.training.distributed import Processes
 from tests.running import Running, script
 
@@ -47,6 +47,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(argv, inputs, tmp_path):
         assert row["classes"].split()[0] == source["code1"]
 
 
+@pytest.mark.parametrize(
+    ("loss", "factor"), [(0.0, 1.0), (-3e38, 1.0), (float("inf"), float("inf")), (float("nan"), float("inf"))]
+)
+def test_a_loss_that_is_not_finite_shows_in_its_gradient(loss, factor):
+    weight = torch.tensor(2.0, requires_grad=True)
+    total = 3 * weight + (loss - 6.0)
+    (total * one_if_finite(total)).backward()
+    assert weight.grad == 3 * factor
+
+
 BATCH = {
     "input_ids": torch.tensor([[0xE000, ord("a"), 0xE001, 0], [0xE000, 0x1F600, ord("b"), 0xE001]]),
     "targets_classes": torch.tensor([[4, -1], [1, 2]]),
@@ -58,15 +68,15 @@ BATCH = {
 def test_a_gradient_that_is_not_finite_is_named_with_its_rows(bad, tmp_path):
     checks = FiniteChecks(Processes(), tmp_path)
     loss = {"loss": torch.tensor(0.5), "loss_linear": torch.tensor(0.25)}
-    checks.submit(1, torch.tensor(3.0), loss, [BATCH])
+    checks.submit(1, torch.tensor(3.0), [loss], [BATCH])
     with pytest.raises(NumbersGoneBad, match=r"Step 1,002: .*\(loss 0\.5, loss_linear 0\.25\)"):
-        checks.submit(1002, torch.tensor(bad), loss, [BATCH])
+        checks.submit(1002, torch.tensor(bad), [loss], [BATCH])
     assert (tmp_path / "bad_batch.csv").read_text() == "process,row,text,classes\n0,7,a,4\n0,3,\U0001f600b,1 2\n"
 
 
 def test_overflows_of_float16_are_only_counted_until_they_are_all_there_is(tmp_path):
     checks = FiniteChecks(Processes(), tmp_path)
-    overflow = (torch.tensor(float("inf")), {"loss": torch.tensor(0.5)}, [BATCH])
+    overflow = (torch.tensor(float("inf")), [{"loss": torch.tensor(0.5)}], [BATCH])
     for _ in range(3):
         for step in range(99):
             checks.count_overflow(False, step, *overflow)
