@@ -52,11 +52,15 @@ class TextCells:
         return self._values.tolist()
 
     def distinct(self) -> tuple[list[str], np.ndarray]:
-        """The distinct texts in order of appearance, and the number of each row's, int64 [n]."""
+        """The texts in order of appearance, and the number of each row's, int64 [n]; a text may stand there twice."""
         import pandas as pd
 
-        numbers, values = pd.factorize(self._values)
-        return values.tolist(), numbers
+        # Equal texts of a chunk are mostly one object (pandas makes each once), and addresses are compared much faster.
+        numbers, objects = pd.factorize(np.frombuffer(self._values.tobytes(), dtype=np.intp))
+        # With repeated indices the last assignment stays: backwards, the first row of each.
+        first = np.empty(len(objects), dtype=np.int64)
+        first[numbers[::-1]] = np.arange(len(numbers))[::-1]
+        return self._values[first].tolist(), numbers
 
     def take(self, rows: np.ndarray) -> TextCells:
         """The column of some of the rows."""
@@ -64,7 +68,7 @@ class TextCells:
 
 
 class ArrowCells:
-    """A column of some rows as pyarrow has it; otherwise like `TextCells`, but a text may count as distinct twice."""
+    """A column of some rows as pyarrow has it; otherwise like `TextCells`."""
 
     def __init__(self, values: Any, decimals: bool) -> None:
         self._values = values
@@ -311,10 +315,12 @@ def _csv_chunks(path: Path, header: list[str], columns: Sequence[str], progress:
                 dtype=object,
                 na_filter=False,
                 skip_blank_lines=False,
+                low_memory=False,
                 chunksize=CHUNK_ROWS,
             ) as frames:
                 for frame in frames:
-                    if any("".join(set(frame[str(i)])).strip() for i in spare):
+                    # Nearly always all are empty, and `any` says so much sooner than a look at each.
+                    if any(any(c := frame[str(i)].tolist()) and "".join(c).strip() for i in spare):
                         raise _too_many_values(path, width)
                     cells = {name: TextCells(frame[str(i)].to_numpy()) for name, i in position.items()}
                     chunk = Chunk(cells, np.arange(next_row, next_row + len(frame), dtype=np.int64))

@@ -160,11 +160,14 @@ class Diagnosis:
 
 def diagnose(table: Table, labels: Labels, formatter: BlockyFormatter) -> Diagnosis:
     """Find all rows that do not fit: each distinct code is judged once."""
-    faults = {i: judge(labels.codes[i], formatter) for i in np.unique(labels.ids).tolist() if i >= 0}
+    present = np.zeros(len(labels.codes) + 1, dtype=bool)
+    present[labels.ids] = True
+    # The last entry stands for -1, no code.
+    faults = {i: judge(labels.codes[i], formatter) for i in np.flatnonzero(present[:-1]).tolist()}
     details = {labels.codes[i]: fault.detail for i, fault in faults.items() if fault is not None}
 
     def cells(reason: str) -> Finding:
-        # The last entry stands for -1, no code, which is never at fault by itself.
+        # No code is never at fault by itself.
         at_fault = np.zeros(len(labels.codes) + 1, dtype=bool)
         at_fault[[i for i, fault in faults.items() if fault is not None and fault.reason == reason]] = True
         if not at_fault.any():
