@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from histocc.loss import LossMixer
 from histocc.training.checkpoint import CheckpointFolder
 from histocc.training.distributed import Processes
-from histocc.training.loop import Batch, CompiledShapes, Intervals, TrainingLoop, dense_classes, to_device, unwrap
+from histocc.training.evaluation import add_up_batches
+from histocc.training.loop import Batch, Intervals, TrainingLoop, dense_classes, unwrap
 from histocc.training.precision import Precision
-from histocc.training.reporting import LogFile, evaluation_progress
+from histocc.training.reporting import LogFile
 from histocc.training.signals import StopSignals
 from histocc.utils.code_metrics import CodeSetMetrics, summarise
 from histocc.utils.masking import create_mask
@@ -241,14 +241,13 @@ def evaluate(
     """Evaluate with teacher forcing: (loss, loss_linear, loss_seq2seq, seq_acc, token_acc, flat_acc).
 
     Each is the mean over batches weighted by batch size; seq_acc and token_acc are in percent, flat_acc is a fraction.
-    Every `log_interval` batches the progress is shown.
+    `log_interval` is accepted for callers of old: a progress bar shows every batch.
     """
-    figures = evaluate_figures(model, data_loader, loss_fn, device, log_interval=log_interval)
+    figures = evaluate_figures(model, data_loader, loss_fn, device)
     names = ("val_loss", "val_loss_linear", "val_loss_seq2seq", "seq_acc", "token_acc", "flat_acc")
     return tuple(figures[name] for name in names)
 
 
-@torch.inference_mode()
 def evaluate_figures(
     model: nn.Module,
     data_loader: Iterable[Batch],
@@ -260,62 +259,49 @@ def evaluate_figures(
     code_metrics: Callable[[], CodeSetMetrics] | None = None,
     languages: Tensor | None = None,
     stop: StopSignals | None = None,
-    log_interval: int = 100,
 ) -> dict[str, float] | None:
-    """All figures of an evaluation by their names in ``logs.csv``, equal on all processes.
-
-    Each process takes its own batches; sums and counts stay on the device and are added up over the processes once,
-    after the last batch. None where a stop was requested meanwhile on any process.
-    """
-    precision = precision or Precision(device)
+    """All figures of an evaluation by their names in ``logs.csv``, equal on all processes; see `add_up_batches`."""
     processes = processes or Processes(device=device)
     blocks = loss_fn.loss_fn_seq2seq
     length = blocks.nb_blocks * blocks.block_size
-    model.eval()
-    sums = torch.zeros(6, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
-    rows = 0
-    interrupted = False
     sets = None if code_metrics is None else code_metrics()
-    shapes = CompiledShapes(data_loader)
-    started = time.perf_counter()
-    with evaluation_progress(data_loader, enabled=processes.is_main) as batches:
-        for batch in batches:
-            if stop is not None and stop.requested:
-                interrupted = True
-                break
-            moved = to_device(batch, device)
-            size = moved["input_ids"].shape[0]
-            with shapes.guard(moved), precision.autocast():
-                out_seq2seq, out_linear = _forward(model, moved, loss_fn)
-            moved["targets_linear"] = dense_classes(moved, out_linear.shape[1])
-            losses = _losses(out_seq2seq, out_linear, moved, loss_fn)
-            predicted = out_seq2seq[:, :length].argmax(-1)
-            target = moved["targets_seq2seq"][:, 1 : length + 1]
-            rows_correct, hits = order_invariant_hits(predicted, target, blocks.nb_blocks, blocks.block_size)
-            flat = ((out_linear.sigmoid() > 0.5) == moved["targets_linear"].bool()).all(dim=1).sum()
-            means = torch.stack([losses["loss"], losses["loss_linear"], losses["loss_seq2seq"]])
-            sums += torch.cat([means.double() * size, torch.stack([rows_correct, hits, flat]).double()]).to(sums.dtype)
-            rows += size
-            if sets is not None:
-                spoken = None if languages is None else languages[batch["rows"]].to(device, non_blocking=True)
-                sets.update(predicted, target, spoken)
-    names = ("loss", "linear", "seq2seq", "seq", "token", "flat")
-    total = processes.sum({**dict(zip(names, sums.tolist())), "rows": rows, "interrupted": interrupted})
-    if total["interrupted"]:
+    languages = None if languages is None else languages.to(device)
+
+    def sums_of_batch(batch: Batch) -> list[Tensor]:
+        out_seq2seq, out_linear = _forward(model, batch, loss_fn)
+        batch["targets_linear"] = dense_classes(batch, out_linear.shape[1])
+        losses = _losses(out_seq2seq, out_linear, batch, loss_fn)
+        predicted = out_seq2seq[:, :length].argmax(-1)
+        target = batch["targets_seq2seq"][:, 1 : length + 1]
+        rows_correct, hits = order_invariant_hits(predicted, target, blocks.nb_blocks, blocks.block_size)
+        flat = ((out_linear.sigmoid() > 0.5) == batch["targets_linear"].bool()).all(dim=1).sum()
+        if sets is not None:
+            sets.update(predicted, target, None if languages is None else languages[batch["rows"]])
+        size = len(target)
+        means = (losses["loss"], losses["loss_linear"], losses["loss_seq2seq"])
+        return [*(mean * size for mean in means), rows_correct, hits, flat]
+
+    totals = add_up_batches(
+        model,
+        data_loader,
+        device,
+        ("loss", "linear", "seq2seq", "seq", "token", "flat"),
+        sums_of_batch,
+        precision=precision,
+        processes=processes,
+        stop=stop,
+    )
+    if totals is None:
         return None
-    if total["rows"] == 0:
-        raise ValueError("there is nothing to evaluate: the data loader gave no batches")
-    count = total["rows"]
+    sums, rows, seconds = totals
     figures = {
-        "val_loss": total["loss"] / count,
-        "val_loss_linear": total["linear"] / count,
-        "val_loss_seq2seq": total["seq2seq"] / count,
-        "seq_acc": 100 * total["seq"] / count,
-        "token_acc": 100 * total["token"] / (count * blocks.nb_blocks),
-        "flat_acc": total["flat"] / count,
+        "val_loss": sums["loss"] / rows,
+        "val_loss_linear": sums["linear"] / rows,
+        "val_loss_seq2seq": sums["seq2seq"] / rows,
+        "seq_acc": 100 * sums["seq"] / rows,
+        "token_acc": 100 * sums["token"] / (rows * blocks.nb_blocks),
+        "flat_acc": sums["flat"] / rows,
     }
     if sets is not None:
         figures |= summarise({name: processes.sum_array(array) for name, array in sets.counts().items()})
-    figures["rows"] = int(count)
-    figures["eval_seconds"] = round(time.perf_counter() - started, 2)
-    return figures
+    return figures | {"rows": rows, "eval_seconds": round(seconds, 2)}

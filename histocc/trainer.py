@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from histocc import plots
 from histocc.training.checkpoint import CheckpointFolder, save_with_retry
 from histocc.training.distributed import Processes
-from histocc.training.loop import Batch, CompiledShapes, Intervals, TrainingLoop, multi_hot, to_device, unwrap
+from histocc.training.evaluation import add_up_batches
+from histocc.training.loop import Batch, Intervals, TrainingLoop, multi_hot, unwrap
 from histocc.training.precision import Precision
-from histocc.training.reporting import LogFile, evaluation_progress
+from histocc.training.reporting import LogFile
 from histocc.training.schedule import steps_per_epoch
 from histocc.training.signals import StopSignals
 
@@ -97,7 +97,6 @@ def eval_model(
     return figures["val_acc"], figures["val_loss"]
 
 
-@torch.inference_mode()
 def evaluate_figures(
     model: nn.Module,
     data_loader: Iterable[Batch],
@@ -108,43 +107,31 @@ def evaluate_figures(
     processes: Processes | None = None,
     stop: StopSignals | None = None,
 ) -> dict[str, float] | None:
-    """All figures of an evaluation by their names in ``logs.csv``, equal on all processes.
+    """All figures of an evaluation by their names in ``logs.csv``, equal on all processes; see `add_up_batches`."""
 
-    Each process takes its own batches; sums stay on the device and are added up over the processes once, after the
-    last batch. None where a stop was requested meanwhile on any process.
-    """
-    precision = precision or Precision(device)
-    processes = processes or Processes(device=device)
-    model.eval()
-    sums = torch.zeros(2, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
-    rows = 0
-    interrupted = False
-    shapes = CompiledShapes(data_loader)
-    started = time.perf_counter()
-    with evaluation_progress(data_loader, enabled=processes.is_main) as batches:
-        for batch in batches:
-            if stop is not None and stop.requested:
-                interrupted = True
-                break
-            moved = to_device(batch, device)
-            size = moved["input_ids"].shape[0]
-            with shapes.guard(moved), precision.autocast():
-                logits = _forward(model, moved)
-            targets = _targets(moved, logits.shape[1])
-            loss = _loss(logits, targets, loss_fn)
-            sums += torch.stack([loss * size, _exact_matches(logits, targets)]).to(sums.dtype)
-            rows += size
-    loss_sum, correct = sums.tolist()
-    total = processes.sum({"loss": loss_sum, "correct": correct, "rows": rows, "interrupted": interrupted})
-    if total["interrupted"]:
+    def sums_of_batch(batch: Batch) -> list[Tensor]:
+        logits = _forward(model, batch)
+        targets = _targets(batch, logits.shape[1])
+        return [_loss(logits, targets, loss_fn) * len(targets), _exact_matches(logits, targets)]
+
+    totals = add_up_batches(
+        model,
+        data_loader,
+        device,
+        ("loss", "correct"),
+        sums_of_batch,
+        precision=precision,
+        processes=processes,
+        stop=stop,
+    )
+    if totals is None:
         return None
-    if total["rows"] == 0:
-        raise ValueError("there is nothing to evaluate: the data loader gave no batches")
+    sums, rows, seconds = totals
     return {
-        "val_loss": total["loss"] / total["rows"],
-        "val_acc": total["correct"] / total["rows"],
-        "rows": int(total["rows"]),
-        "eval_seconds": round(time.perf_counter() - started, 2),
+        "val_loss": sums["loss"] / rows,
+        "val_acc": sums["correct"] / rows,
+        "rows": rows,
+        "eval_seconds": round(seconds, 2),
     }
 
 

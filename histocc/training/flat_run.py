@@ -15,12 +15,10 @@ from histocc.model_assets import CANINEOccupationClassifier
 from histocc.trainer import FlatTraining
 from histocc.training import run
 from histocc.training.checkpoint import CheckpointFolder
-from histocc.training.cli import warmup_of
 from histocc.training.demo import encoder_source
 from histocc.training.distributed import Processes
-from histocc.training.reporting import header
-from histocc.training.resume import position_of, restore, steps_of_run
-from histocc.training.schedule import linear_schedule, steps_per_epoch
+from histocc.training.resume import position_of, restore
+from histocc.training.schedule import linear_schedule
 from histocc.training.signals import StopSignals
 from histocc.weights import load_initial_weights
 
@@ -98,12 +96,9 @@ def run_flat(args: argparse.Namespace, processes: Processes, model_name: str) ->
     elif args.checkpoint_path:
         notes.append(f"--checkpoint-path is not used: the run goes on from {source}")
     model.to(processes.device)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=args.learning_rate, fused=True)
-    steps_an_epoch = steps_per_epoch(len(sampler), args.grad_accum_steps)
-    total_steps = args.max_steps or steps_of_run(sampler, args.epochs, args.grad_accum_steps, position)
-    num_warmup_steps = warmup_of(args, total_steps)
-    scheduler = linear_schedule(optimizer, num_warmup_steps, total_steps)
+    optimizer = run.make_optimizer(model, args.learning_rate)
+    steps = run.count_steps(args, sampler, args.epochs, position)
+    scheduler = linear_schedule(optimizer, steps.warmup, steps.total)
 
     stop = StopSignals()
     training = FlatTraining(
@@ -114,7 +109,7 @@ def run_flat(args: argparse.Namespace, processes: Processes, model_name: str) ->
         optimizer,
         processes.device,
         scheduler,
-        total_steps,
+        steps.total,
         model_name,
         save_dir,
         use_amp=args.use_amp,
@@ -138,26 +133,12 @@ def run_flat(args: argparse.Namespace, processes: Processes, model_name: str) ->
     if args.compile:
         compile_encoder(model, args.max_len)
 
-    if processes.is_main:
-        facts = {
-            "training rows": sampler.n_rows,
-            "classes": data["N_CLASSES"],
-            "reference loss": f"{data['reference_loss']:.5g}, that of the class frequencies alone",
-            "steps": f"{total_steps:,} ({steps_an_epoch:,} an epoch), {num_warmup_steps:,} of them warm-up",
-            "batch size": run.batch_size_fact(args, processes),
-            "learning rate": args.learning_rate,
-            "parameters": f"{sum(p.numel() for p in model.parameters()):,}, "
-            f"{sum(p.numel() for p in trained):,} of them trained",
-            "device": run.device_fact(processes),
-            "precision": loop.precision.describe() + (", compiled" if args.compile else ""),
-            "save folder": save_dir,
-            "start": "step 0" if source is None else f"step {loop.step:,}, from {source}",
-        }
-        if loop.finished:
-            notes.append(
-                f"The run is complete (step {loop.step:,} of {total_steps:,}). More --epochs would go on from here."
-            )
-        print("\n".join([header(facts), *notes]), flush=True)
+    facts = {
+        "training rows": sampler.n_rows,
+        "classes": data["N_CLASSES"],
+        "reference loss": f"{data['reference_loss']:.5g}, that of the class frequencies alone",
+    }
+    run.announce(facts, notes, args, processes, loop, steps, save_dir, source, "--epochs")
     with stop:
         training.run()
     files = training.checkpoints

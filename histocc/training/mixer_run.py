@@ -20,12 +20,10 @@ from histocc.model_assets import Seq2SeqMixerOccCANINE
 from histocc.seq2seq_mixer_engine import build_loop
 from histocc.training import run
 from histocc.training.checkpoint import CheckpointFolder
-from histocc.training.cli import warmup_of
 from histocc.training.demo import encoder_source
 from histocc.training.distributed import Processes
-from histocc.training.reporting import header
-from histocc.training.resume import position_of, restore, steps_of_run
-from histocc.training.schedule import linear_schedule, steps_per_epoch
+from histocc.training.resume import position_of, restore
+from histocc.training.schedule import linear_schedule
 from histocc.training.signals import StopSignals
 from histocc.utils.code_metrics import CodeSetMetrics
 from histocc.utils.log_util import wandb_init
@@ -96,8 +94,7 @@ def run_mixer(args: argparse.Namespace, processes: Processes, task: MixerTask) -
     if task.freeze_encoder:
         # Before the model is wrapped: a wrapped model waits for gradients of everything that wanted some.
         model.encoder.requires_grad_(False)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=args.learning_rate, fused=True)
+    optimizer = run.make_optimizer(model, args.learning_rate)
     loss_fn = LossMixer(
         BlockOrderInvariantLoss(PAD_IDX, nb_blocks=task.formatter.max_num_codes, block_size=task.formatter.block_size),
         nn.BCEWithLogitsLoss(),
@@ -105,10 +102,8 @@ def run_mixer(args: argparse.Namespace, processes: Processes, task: MixerTask) -
     )
 
     train_loader, val_loader = _loaders(args, processes, task, seed)
-    steps_an_epoch = steps_per_epoch(len(train_loader), args.grad_accum_steps)
-    total_steps = args.max_steps or steps_of_run(train_loader.sampler, args.num_epochs, args.grad_accum_steps, position)
-    num_warmup_steps = warmup_of(args, total_steps)
-    scheduler = linear_schedule(optimizer, num_warmup_steps, total_steps)
+    steps = run.count_steps(args, train_loader.sampler, args.num_epochs, position)
+    scheduler = linear_schedule(optimizer, steps.warmup, steps.total)
 
     stop = StopSignals()
     tell_languages = len(task.val_data.languages) <= _MOST_LANGUAGES
@@ -120,7 +115,7 @@ def run_mixer(args: argparse.Namespace, processes: Processes, task: MixerTask) -
         processes.device,
         scheduler,
         task.save_dir,
-        total_steps,
+        steps.total,
         log_interval=args.log_interval,
         eval_interval=args.eval_interval,
         save_interval=args.save_interval,
@@ -146,28 +141,14 @@ def run_mixer(args: argparse.Namespace, processes: Processes, task: MixerTask) -
     if args.compile:
         compile_model(model, task.train_data.max_input_len if args.trim_padding else None)
 
-    if processes.is_main:
-        facts = {
-            "training rows": len(task.train_data),
-            "validation rows": len(task.val_data),
-            "classes": task.num_classes_flat,
-            "codes a row": f"up to {task.formatter.max_num_codes}, {task.formatter.block_size} tokens each",
-            **task.facts,
-            "steps": f"{total_steps:,} ({steps_an_epoch:,} an epoch), {num_warmup_steps:,} of them warm-up",
-            "batch size": run.batch_size_fact(args, processes),
-            "learning rate": args.learning_rate,
-            "parameters": f"{sum(p.numel() for p in model.parameters()):,}, "
-            f"{sum(p.numel() for p in trained):,} of them trained",
-            "device": run.device_fact(processes),
-            "precision": loop.precision.describe() + (", compiled" if args.compile else ""),
-            "save folder": task.save_dir,
-            "start": "step 0" if source is None else f"step {loop.step:,}, from {source}",
-        }
-        if loop.finished:
-            notes.append(
-                f"The run is complete (step {loop.step:,} of {total_steps:,}). More --num-epochs would go on from here."
-            )
-        print("\n".join([header(facts), *notes]), flush=True)
+    facts = {
+        "training rows": len(task.train_data),
+        "validation rows": len(task.val_data),
+        "classes": task.num_classes_flat,
+        "codes a row": f"up to {task.formatter.max_num_codes}, {task.formatter.block_size} tokens each",
+        **task.facts,
+    }
+    run.announce(facts, notes, args, processes, loop, steps, task.save_dir, source, "--num-epochs")
     with stop:
         loop.run(lambda epoch: train_loader)
     last, best = task.save_dir / "last.bin", task.save_dir / "best.bin"

@@ -7,15 +7,20 @@ import inspect
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from histocc.dataloader.samplers import TrainBatchSampler
 from histocc.errors import UsageError
+from histocc.training.cli import warmup_of
 from histocc.training.distributed import Processes
 from histocc.training.loop import TrainingLoop
+from histocc.training.reporting import header
+from histocc.training.resume import Position, steps_of_run
+from histocc.training.schedule import steps_per_epoch
 from histocc.training.signals import StopSignals
 
 # Flags that a checkpoint decides, since optimizer and schedule carry them; all others are decided by the command line.
@@ -32,6 +37,27 @@ def worker_count(flag: int | None, device: torch.device) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return min(4, max(1, cores // local_processes - 1))
+
+
+def make_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.AdamW:
+    """AdamW for the parameters that are trained; there is no state for the others."""
+    return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=learning_rate, fused=True)
+
+
+class Steps(NamedTuple):
+    """Optimizer steps of an epoch, of the whole run with those done before a resume, and of the warm-up."""
+
+    an_epoch: int
+    total: int
+    warmup: int
+
+
+def count_steps(
+    args: argparse.Namespace, sampler: TrainBatchSampler, num_epochs: int, position: Position | None
+) -> Steps:
+    """The steps of a run over the batches of `sampler`, taken up at `position`."""
+    total = args.max_steps or steps_of_run(sampler, num_epochs, args.grad_accum_steps, position)
+    return Steps(steps_per_epoch(len(sampler), args.grad_accum_steps), total, warmup_of(args, total))
 
 
 def wrap(model: nn.Module, processes: Processes) -> nn.Module:
@@ -93,6 +119,41 @@ def device_fact(processes: Processes) -> str:
     device = processes.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return f"{name}, process {processes.rank} of {processes.world_size}" if processes.world_size > 1 else name
+
+
+def announce(
+    data_facts: Mapping[str, Any],
+    notes: Sequence[str],
+    args: argparse.Namespace,
+    processes: Processes,
+    loop: TrainingLoop,
+    steps: Steps,
+    save_dir: Path,
+    source: Path | None,
+    epochs_flag: str,
+) -> None:
+    """Print the header of a run, from the facts of its data on, and the notes gathered on the way to it."""
+    if not processes.is_main:
+        return
+    parameters = [(p.numel(), p.requires_grad) for p in loop.model.parameters()]
+    facts = {
+        **data_facts,
+        "steps": f"{steps.total:,} ({steps.an_epoch:,} an epoch), {steps.warmup:,} of them warm-up",
+        "batch size": batch_size_fact(args, processes),
+        "learning rate": args.learning_rate,
+        "parameters": f"{sum(n for n, _ in parameters):,}, {sum(n for n, trained in parameters if trained):,} of them "
+        "trained",
+        "device": device_fact(processes),
+        "precision": loop.precision.describe() + (", compiled" if args.compile else ""),
+        "save folder": save_dir,
+        "start": "step 0" if source is None else f"step {loop.step:,}, from {source}",
+    }
+    lines = [header(facts), *notes]
+    if loop.finished:
+        lines.append(
+            f"The run is complete (step {loop.step:,} of {steps.total:,}). More {epochs_flag} would go on from here."
+        )
+    print("\n".join(lines), flush=True)
 
 
 def end(loop: TrainingLoop, processes: Processes, stop: StopSignals, save_dir: Path, done: str) -> int:
