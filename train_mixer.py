@@ -89,7 +89,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         if paths is None:
             problems.add(f"{flag} is missing: one or more CSV or Parquet files")
         else:
-            check_files(paths, columns, flag=flag, problems=problems)
+            advice = "Rename columns in the table; --target-cols names its code columns where they are called otherwise"
+            check_files(paths, columns, flag=flag, problems=problems, advice=advice)
     problems.raise_if_any()
 
 

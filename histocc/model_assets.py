@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +11,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from histocc.errors import UsageError
+from histocc.hub import without_progress_bars, without_retry_messages
 from histocc.layers.attention import use_fused_attention
 from histocc.layers.canine import encode, encode_pooled
 from histocc.layers.decoder import MAX_TARGET_LENGTH, TransformerDecoder
@@ -57,10 +57,10 @@ def getModel(model_domain: str = "Multilingual_CANINE") -> CanineModel:
         "(a folder with config.json and model.safetensors)"
     )
     try:
-        described, _ = CanineConfig.get_config_dict(name)
-        kind = described.get("model_type")
-        if kind == "canine":
-            with _without_progress_bars():
+        with without_retry_messages(), without_progress_bars():
+            described, _ = CanineConfig.get_config_dict(name)
+            kind = described.get("model_type")
+            if kind == "canine":
                 model, report = CanineModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if os.path.isdir(name):
@@ -81,20 +81,6 @@ def getModel(model_domain: str = "Multilingual_CANINE") -> CanineModel:
             f"pass a complete one with --encoder"
         )
     return model
-
-
-@contextlib.contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Loading takes a moment; a bar of each process's own would only litter the output."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def load_tokenizer(model_domain: str = "Multilingual_CANINE") -> CanineTokenizer:

@@ -38,7 +38,7 @@ READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 # Columns beyond those of the header that are read to find values in them; one further out is not looked for.
 SPARE_COLUMNS = 2
-_CLOSE, _MOST_COLUMNS_LISTED = 0.7, 20
+_CLOSE, _MOST_COLUMNS_LISTED, _MOST_SHOWN = 0.7, 20, 200
 
 
 class TextCells:
@@ -193,7 +193,12 @@ def file_fault(path: Path) -> str | None:
     return None
 
 
-def columns_fault(name: str, columns: Sequence[str], wanted: Iterable[str]) -> str | None:
+def columns_fault(
+    name: str,
+    columns: Sequence[str],
+    wanted: Iterable[str],
+    advice: str = "Rename columns in the table, or name those that it has",
+) -> str | None:
     """What keeps a table called `name` from giving the wanted columns: those that it lacks or has twice."""
     wanted = list(dict.fromkeys(wanted))
     missing = [column for column in wanted if column not in columns]
@@ -202,10 +207,7 @@ def columns_fault(name: str, columns: Sequence[str], wanted: Iterable[str]) -> s
         free = [column for column in columns if column not in wanted]
         what = ", ".join(f"{column!r}{_close_names(column, free)}" for column in missing)
         there = ", ".join(map(repr, columns[:_MOST_COLUMNS_LISTED])) + ", ..." * (len(columns) > _MOST_COLUMNS_LISTED)
-        faults.append(
-            f"{name} has no column{'s' * (len(missing) > 1)} {what}; its columns are: {there}. "
-            "Rename columns in the table, or name those that it has"
-        )
+        faults.append(f"{name} has no column{'s' * (len(missing) > 1)} {what}; its columns are: {there}. {advice}")
     for column in wanted:
         times = list(columns).count(column)
         if times > 1:
@@ -266,11 +268,20 @@ def _csv_header(path: Path) -> list[str]:
     _, header = next(_records(path), (0, None))
     if header is None:
         raise UsageError(f"{path} is empty: it needs a header with column names, and rows")
+    if not any(map(str.strip, header)):
+        raise UsageError(
+            f"Row 1 of {path} is empty: the names of the columns must stand there; delete what is above them"
+        )
+    if header[0].lower().startswith("sep="):
+        raise UsageError(
+            f"Row 1 of {path} is {','.join(header)!r}, a note to Excel and no column name: delete this row"
+        )
     for separator, spoken in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and separator in header[0]:
             raise UsageError(
                 f"The values in {path} are separated by {spoken} (its first row is {header[0]!r}): "
-                "save it with commas between the values"
+                f"save it with commas between the values (in Python: pandas.read_csv({path.name!r}, sep={separator!r}, "
+                f"dtype=str, keep_default_na=False).to_csv('commas.csv', index=False))"
             )
     return header
 
@@ -384,10 +395,15 @@ def _too_many_values(path: Path, width: int) -> UsageError:
     # Commas at the end of a row do no harm.
     found = [(n, record) for n, record in _records(path, errors="replace") if any(map(str.strip, record[width:]))]
     number, record = found[0]
+    advice = "Put texts that contain a comma in double quotes"
+    lines = 1 + max(cell.count("\n") for cell in record)
+    if lines > 1:
+        advice = f"A value in it is of {lines:,} lines: perhaps a quotation mark is opened in this row and never closed"
+    spelt = ",".join(record)
+    spelt = spelt[:_MOST_SHOWN] + "..." * (len(spelt) > _MOST_SHOWN)
     return UsageError(
-        f"{path} has rows with more values than its header, which names {width} columns: {len(found):,} of them, "
-        f"first row {number} with {len(record)} values ({','.join(record)!r}). "
-        "Put texts that contain a comma in double quotes"
+        f"{path} has rows with more values than its header, which names {width} columns: {len(found):,} of them, first "
+        f"row {number} with {len(record)} values ({spelt!r}). {advice}"
     )
 
 

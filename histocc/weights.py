@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from histocc.errors import Problems, UsageError
+from histocc.hub import without_retry_messages
 from histocc.training.checkpoint import DamagedFile, read_torch_file
 
 PUBLISHED_MODELS = {"occ-canine-v1": "christianvedel/OccCANINE"}
@@ -266,7 +267,9 @@ def _find_file(path: Path) -> Path:
         for name in WEIGHT_FILES:
             if (path / name).is_file():
                 return path / name
-        raise UsageError(f"the folder {path} holds no weights: neither {' nor '.join(WEIGHT_FILES)}")
+        near = next((path / name for name in ("best.bin", "last.bin") if (path / name).is_file()), None)
+        hint = "" if near is None else f"; did you mean {near}?"
+        raise UsageError(f"the folder {path} holds no weights: neither {' nor '.join(WEIGHT_FILES)}{hint}")
     if path.is_file():
         return path
     with_ending = path.with_name(path.name + ".bin")
@@ -294,7 +297,8 @@ def _fetch(repository: str) -> Path:
     reason = ""
     for name in WEIGHT_FILES:
         try:
-            return Path(hf_hub_download(repository, name))
+            with without_retry_messages():
+                return Path(hf_hub_download(repository, name))
         except LocalEntryNotFoundError as error:
             reason = str(error).strip().split("\n", 1)[0]
         except EntryNotFoundError:

@@ -113,6 +113,28 @@ def test_the_row_of_an_open_quotation_mark(tmp_path, monkeypatch):
         read(path, ["a"])
 
 
+def test_an_open_quotation_mark_that_ends_where_another_begins(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\nx,1\n"y,2\nz,3\n"v, w",4\n')
+    with pytest.raises(UsageError, match=r"row 3 with 3 values \(.*A value in it is of 3 lines: perhaps a quotation"):
+        read(path, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        ("", "Row 1 of .* is empty: the names of the columns must stand there"),
+        (" ,", "Row 1 of .* is empty: the names of the columns must stand there"),
+        ("sep=,", "Row 1 of .* is 'sep=,', a note to Excel and no column name: delete this row"),
+    ],
+)
+def test_a_first_row_that_is_no_header(tmp_path, first, message):
+    path = tmp_path / "t.csv"
+    path.write_text(first + "\na,b\nx,1\n")
+    with pytest.raises(UsageError, match=message):
+        read(path, ["a"])
+
+
 def test_values_that_python_cannot_split_are_named(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a,b\n1,2\n" + "x" * 200_000 + ",3,4\n")

@@ -111,7 +111,8 @@ class CodeTable:
             if class_index is None:
                 raise BadValueError("a code that is not in the key; correct it, or add it to the key")
         if not 0 <= class_index < self._num_classes:
-            raise BadValueError(f"a class outside 0..{self._num_classes - 1}")
+            advice = "; where these are the codes themselves, finetune.py takes the table" if self.holds_classes else ""
+            raise BadValueError(f"a class outside 0..{self._num_classes - 1}{advice}")
         return int(class_index)
 
 

@@ -87,6 +87,7 @@ class OccDatasetMixerInMemMultipleFiles(Dataset):
         languages: distinct languages, in order of appearance.
         language_index: index of each row's language, [n].
         map_code_label: as given.
+        notes: what the owner of the files should know, a line each.
         epoch: the epoch whose augmentation `dataset[i]` shows; loaders carry their own.
 
     Raises:
@@ -128,6 +129,7 @@ class OccDatasetMixerInMemMultipleFiles(Dataset):
         self.languages = table.languages
         self.language_index = table.language_index
         self.labels = table.labels
+        self.notes = table.notes()
         self.codes = codes.codes
         self._code_cells = np.array([*map(int, codes.cells), -1]) if codes.holds_classes else None
         self._classes = codes.classes()

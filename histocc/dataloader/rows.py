@@ -116,12 +116,25 @@ class Table:
         languages: distinct languages in order of appearance.
         language_index: index into `languages`, the narrowest integers, [n].
         labels: what `lookup` gave for each code column, the narrowest integers, [n, code columns]; -1 = no code.
+        hidden_codes: cells with a code behind a row's first missing one, which are not in `labels`.
+        blank_texts: rows without a description.
     """
 
     text: TextColumn
     languages: list[str]
     language_index: np.ndarray
     labels: np.ndarray
+    hidden_codes: int = 0
+    blank_texts: int = 0
+
+    def notes(self) -> list[str]:
+        """What the owner of the files should know, a line each."""
+        lines = []
+        if self.hidden_codes:
+            lines.append(f"{self.hidden_codes:,} codes stand behind an empty code column of their row and are not read")
+        if self.blank_texts:
+            lines.append(f"{self.blank_texts:,} rows have no description")
+        return lines
 
 
 class BadValueError(ValueError):
@@ -137,21 +150,28 @@ class _BadCells:
     """Cells that cannot be used, by kind: how many, and the first few of them."""
 
     counts: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, list[str]] = field(default_factory=dict)
+    # Per kind the first cells, as (number of the file, row, text).
+    examples: dict[str, list[tuple[int, int, str]]] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
 
     def add(self, kind: str, detail: str, path: Path, column: str, value: str, rows: np.ndarray) -> None:
-        """Note cells with the same value; `rows` are row numbers of the file."""
+        """Note cells with the same value; `rows` are row numbers of the file, ascending."""
         self.counts[kind] = self.counts.get(kind, 0) + len(rows)
+        if not self.files or self.files[-1] != path:
+            self.files.append(path)
         examples = self.examples.setdefault(kind, [])
-        for row in rows[: MAX_EXAMPLES - len(examples)].tolist():
-            examples.append(f"{path}, row {row}, column {column!r}: {value!r}" + (f" ({detail})" if detail else ""))
+        for row in rows[:MAX_EXAMPLES].tolist():
+            text = f"{path}, row {row}, column {column!r}: {value!r}" + (f" ({detail})" if detail else "")
+            examples.append((len(self.files), row, text))
+        examples.sort(key=lambda example: example[:2])
+        del examples[MAX_EXAMPLES:]
 
     def report(self, problems: Problems) -> None:
         for kind, count in self.counts.items():
             listed = self.examples[kind]
             more = [f"... and {count - len(listed):,} more"] if count > len(listed) else []
             cells = "1 cell" if count == 1 else f"{count:,} cells"
-            lines = "\n".join(f"  {line}" for line in (*listed, *more))
+            lines = "\n".join(f"  {line}" for line in (*(text for _, _, text in listed), *more))
             problems.add(f"{cells}: {kind} (row numbers count the header as row 1):\n{lines}")
 
 
@@ -166,6 +186,7 @@ def check_files(
     *,
     flag: str = "",
     problems: Problems | None = None,
+    advice: str = "Rename columns in the table",
 ) -> Problems:
     """Look at files before anything expensive happens: do they exist, and have they the columns and any rows?
 
@@ -174,6 +195,7 @@ def check_files(
         columns: names that each file must have.
         flag: the command-line flag that named the files, for the messages.
         problems: a collector to add to; a new one by default.
+        advice: what to do about columns that are missing.
 
     Returns:
         The collector with what is wrong; nothing is raised.
@@ -189,7 +211,7 @@ def check_files(
         except UsageError as error:
             problems.add(f"{error}{hint}")
             continue
-        fault = columns_fault(str(path), names, columns)
+        fault = columns_fault(str(path), names, columns, advice)
         if fault:
             problems.add(f"{fault}{hint}")
         if not has_rows:
@@ -235,14 +257,19 @@ def read_table(
     language_ids: dict[str, int] = {}
     language_parts: list[np.ndarray] = []
     label_parts: list[np.ndarray] = []
+    hidden_codes = blank_texts = 0
     for path in as_paths(paths):
         try:
             for chunk in read_chunks(path, columns):
-                text.extend(chunk[text_column].tolist())
+                texts = chunk[text_column].tolist()
+                text.extend(texts)
+                if not all(map(str.strip, texts)):
+                    blank_texts += sum(not text.strip() for text in texts)
                 names, index = chunk[language_column].distinct()
                 ids = np.array([language_ids.setdefault(name, len(language_ids)) for name in names], dtype=np.int32)
                 language_parts.append(smallest(ids[index]))
-                labels = _labels(chunk, code_columns, lookup, gap_ends_row, require_code, bad, path)
+                labels, hidden = _labels(chunk, code_columns, lookup, gap_ends_row, require_code, bad, path)
+                hidden_codes += hidden
                 label_parts.append(smallest(labels))
         except UsageError as error:
             problems.add(str(error))
@@ -253,6 +280,8 @@ def read_table(
         list(language_ids),
         smallest(np.concatenate(language_parts)),
         smallest(np.concatenate(label_parts)),
+        hidden_codes,
+        blank_texts,
     )
 
 
@@ -264,10 +293,14 @@ def _labels(
     require_code: bool,
     bad: _BadCells,
     path: Path,
-) -> np.ndarray:
-    """Labels of a chunk, int32 [rows, code columns]; what is wrong with its cells goes to `bad`."""
+) -> tuple[np.ndarray, int]:
+    """Labels of a chunk, int32 [rows, code columns], and how many codes stand behind a gap.
+
+    What is wrong with its cells goes to `bad`.
+    """
     labels = np.full((len(chunk), len(code_columns)), -1, dtype=np.int32)
     open_rows = np.ones(len(chunk), dtype=bool)  # no gap so far
+    hidden = 0
     for j, column in enumerate(code_columns):
         texts, index = chunk[column].distinct()
         ids = np.empty(len(texts), dtype=np.int32)
@@ -279,6 +312,7 @@ def _labels(
                 ids[i] = -2
                 refused.append((i, text, error))
         labels[:, j] = np.where(open_rows, ids[index], -1)
+        hidden += int(((ids[index] != -1) & ~open_rows).sum())
         for i, text, error in refused:
             rows = np.flatnonzero((index == i) & open_rows)
             if len(rows):
@@ -290,4 +324,4 @@ def _labels(
                 bad.add(missing, "", path, column, "", chunk.row_numbers[rows])
         if gap_ends_row:
             open_rows &= labels[:, j] != -1
-    return labels
+    return labels, hidden

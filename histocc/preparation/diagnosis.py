@@ -17,7 +17,7 @@ EXAMPLES = 10
 
 # What statistics programs and people write for "no code", lower-cased; blanks of any length count too.
 MISSING_SPELLINGS = frozenset(
-    {"?", "nan", "-nan", "none", "null", "na", "#na", "<na>", "n/a", "#n/a", "#n/a n/a"}
+    {"?", "??", ".", "-", "--", "nan", "-nan", "none", "null", "na", "n.a.", "#na", "<na>", "n/a", "#n/a", "#n/a n/a"}
     | {"1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
 )
 
@@ -117,14 +117,24 @@ def judge(code: str, formatter: BlockyFormatter) -> Fault | None:
     except ValueError as error:
         unknown = next((piece for piece in pieces if piece not in formatter.map_char_idx), None)
         if unknown is not None:
-            hint = "; --use-within-block-sep splits codes at commas" if unknown == "," and not separator else ""
-            return Fault(UNKNOWN_CHARACTER, f"the {what} {unknown!r}{hint}")
+            return Fault(UNKNOWN_CHARACTER, f"the {what} {unknown!r}{_hint(code, separator)}")
         if len(pieces) > formatter.block_size:
-            return Fault(TOO_LONG, f"{len(pieces)} {what}s")
+            return Fault(TOO_LONG, f"{len(pieces)} {what}s{_hint(code, separator)}")
         return Fault(UNKNOWN_CHARACTER, str(error))
     if EOS_IDX in tokens:
         return Fault(TOO_SHORT, f"{len(pieces)} {what}{'s' if len(pieces) != 1 else ''}")
     return None
+
+
+def _hint(code: str, separator: str | None) -> str:
+    """What may be behind a code that does not fit."""
+    if code != code.strip():
+        return "; remove the space around the code"
+    if "," in code and not separator:
+        return "; --use-within-block-sep splits codes at commas into parts; two codes need two columns"
+    if re.search(r"[;/|\s]", code.strip()):
+        return "; two codes need two columns"
+    return ""
 
 
 @dataclass
@@ -139,6 +149,11 @@ class Finding:
     reason: str
     rows: np.ndarray
     columns: np.ndarray
+
+    def where(self, good: np.ndarray) -> Finding:
+        """The cells of those rows for which `good`, bool [N], holds."""
+        kept = good[self.rows]
+        return Finding(self.reason, self.rows[kept], self.columns[kept])
 
 
 @dataclass

@@ -63,9 +63,10 @@ def read_key(path: str | Path) -> dict[str, int]:
         raise UsageError(f"The key {path} holds no codes")
     absent = next((i for i in range(len(key)) if i not in taken), None)
     if absent is not None:
+        highest = max(taken)
         raise UsageError(
-            f"The key {path} has {len(key)} codes, so their classes must be 0 to {len(key) - 1}, "
-            f"but the class {absent} is missing: number them without gaps"
+            f"The key {path} has {len(key)} codes, so their classes must be 0 to {len(key) - 1}, but the class "
+            f"{absent} is missing, and {taken[highest]!r} has the class {highest}: number them without gaps"
         )
     return key
 

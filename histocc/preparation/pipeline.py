@@ -14,6 +14,7 @@ from histocc.formatter import BlockyFormatter
 from histocc.tables import column_names, file_fault
 
 from .diagnosis import (
+    EXAMPLES,
     TOO_SHORT,
     UNKNOWN_CODE,
     Diagnosis,
@@ -42,6 +43,7 @@ PREPARED_FILES = (TRAIN_FILE, VAL_FILE, KEY_FILE)
 REJECTED_FILE = "rejected_rows.csv"
 FACTS_FILE = "preparation.json"
 TEXT_COLUMN, LANGUAGE_COLUMN = "occ1", "lang"
+UNKNOWN_LANGUAGE = "unk"
 ALL_CODES_COLUMNS = ("pst2_1", "system_code", "code")
 SPLIT_SEED = 42
 
@@ -57,7 +59,7 @@ def prepare_finetuning_data(
     formatter: BlockyFormatter,
     save_path: str | Path,
     share_val: float,
-    language: str = "unk",
+    language: str = UNKNOWN_LANGUAGE,
     language_col: str | None = None,
     drop_bad_rows: bool = False,
     allow_codes_shorter_than_block_size: bool = False,
@@ -90,7 +92,7 @@ def prepare(
     formatter: BlockyFormatter,
     save_path: str | Path,
     share_val: float,
-    language: str = "unk",
+    language: str = UNKNOWN_LANGUAGE,
     language_col: str | None = None,
     drop_bad_rows: bool = False,
     allow_codes_shorter_than_block_size: bool = False,
@@ -133,7 +135,16 @@ def prepare(
     save_path = Path(save_path)
     target_cols = list(formatter.target_cols)
     if is_prepared(save_path):
-        notes = prepared_notes(save_path, dataset=dataset, target_cols=target_cols, share_val=share_val)
+        notes = prepared_notes(
+            save_path,
+            dataset=dataset,
+            target_cols=target_cols,
+            share_val=share_val,
+            input_col=input_col,
+            language=language,
+            language_col=language_col,
+            block_size=formatter.block_size,
+        )
         if all_codes_file is not None:
             notes.append("Warning: --all-codes-file has no effect on a key that is there already")
         key = read_key(save_path / KEY_FILE)
@@ -150,6 +161,7 @@ def prepare(
         table, labels, diagnosis, formatter, input_col, drop_bad_rows, allow_codes_shorter_than_block_size
     )
     train, val = _split(kept, share_val)
+    short = diagnosis.short.where(~diagnosis.bad_rows)
 
     key = _number_codes(labels, kept)
     n_from_data = len(key)
@@ -163,13 +175,13 @@ def prepare(
         dropped={finding.reason: len(np.unique(finding.rows)) for finding in diagnosis.findings},
         missing_spellings=labels.spellings,
         rows_without_first_code=labels.rows_without_first_code,
-        rows_short=len(np.unique(diagnosis.short.rows)),
+        rows_short=len(np.unique(short.rows)),
         float_cells=sum(cells for cells, _, _ in labels.float_columns.values()),
     )
     if all_codes_file is not None:
         report.notes += _add_codes(key, all_codes_file, all_codes_col, formatter, keep_missing_spellings)
     report.classes, report.codes_added = len(key), len(key) - n_from_data
-    report.notes = [*_notes(table, labels, report, language, language_col), *report.notes]
+    report.notes = [*_notes(table, labels, short, report, language, language_col), *report.notes]
     report.notes += [
         f"{name} from before is replaced, for not all of {', '.join(PREPARED_FILES)} were there"
         for name in PREPARED_FILES
@@ -187,6 +199,7 @@ def prepare(
     )
     facts = {
         "dataset": str(Path(dataset).absolute()) if isinstance(dataset, (str, Path)) else None,
+        "dataset_state": _file_state(dataset),
         "input_col": input_col,
         "target_cols": target_cols,
         "language": language,
@@ -217,10 +230,16 @@ def prepared_notes(
     dataset: str | Path | pd.DataFrame | None = None,
     target_cols: Sequence[str] | None = None,
     share_val: float | None = None,
+    input_col: str | None = None,
+    language: str | None = None,
+    language_col: str | None = None,
+    block_size: int | None = None,
 ) -> list[str]:
     """Lines about a prepared folder: that it is used as it is, and which arguments disagree with what is there.
 
-    Arguments that are None are not compared. Folders prepared by older versions lack the facts for some comparisons.
+    Arguments that are None, or at the default of `finetune.py` for a column or language, are not compared: who goes on
+    with a prepared folder need not name the table. Folders prepared by older versions lack the facts for some
+    comparisons.
 
     Raises:
         UsageError: if the prepared files lack a code column.
@@ -245,15 +264,45 @@ def prepared_notes(
                 f"Warning: prepared with --target-cols {' '.join(there)}, now {' '.join(target_cols)}: "
                 f"the key and the rows stay as they were prepared"
             )
-    for name, now, spell in (("dataset", dataset, str), ("share_val", share_val, float)):
+    table = str(Path(dataset).absolute()) if isinstance(dataset, (str, Path)) else None
+    states = facts.get("dataset_state"), _file_state(dataset)
+    if facts.get("dataset") == table and None not in states and states[0] != states[1]:
+        notes.append(
+            f"Warning: {dataset} has another size or date than when it was prepared; what changed there has no effect "
+            f"unless the table is prepared anew"
+        )
+    compared = {
+        "dataset": table,
+        "share_val": None if share_val is None else float(share_val),
+        "input_col": None if input_col == TEXT_COLUMN else input_col,
+        "language": None if language == UNKNOWN_LANGUAGE else language,
+        "language_col": language_col,
+    }
+    for name, now in compared.items():
         before = facts.get(name)
-        if before is None or not isinstance(now, (str, Path, float, int)):
+        # A folder prepared by an older version, or from a DataFrame, does not say; one without a language column does.
+        if now is None or name not in facts or before == now or (before is None and name != "language_col"):
             continue
-        same = Path(before) == Path(now).absolute() if name == "dataset" else before == spell(now)
-        if not same:
-            flag = "--" + name.replace("_", "-")
-            notes.append(f"Warning: prepared with {flag} {before}; {flag} {now} has no effect")
+        flag = "--" + name.replace("_", "-")
+        prepared = f"prepared with {flag} {before}" if before is not None else f"prepared without {flag}"
+        notes.append(f"Warning: {prepared}; {flag} {dataset if name == 'dataset' else now} has no effect")
+    if block_size is not None and facts.get("block_size", block_size) != block_size:
+        notes.append(
+            f"Warning: prepared with --block-size {facts['block_size']}, now {block_size}: the codes were looked at "
+            f"for blocks of {facts['block_size']}"
+        )
     return notes
+
+
+def _file_state(dataset: Any) -> list[int] | None:
+    """Size and time of the last change of a file, which tell whether it is another one; None for a DataFrame."""
+    if not isinstance(dataset, (str, Path)):
+        return None
+    try:
+        status = Path(dataset).stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def setup_finetuning_datasets(
@@ -308,7 +357,7 @@ def check_arguments(
     target_cols: Sequence[str],
     save_path: str | Path,
     share_val: float,
-    language: str = "unk",
+    language: str = UNKNOWN_LANGUAGE,
     language_col: str | None = None,
 ) -> None:
     """Look at arguments of `prepare` for a folder that is not prepared: everything that can be said without the table.
@@ -332,7 +381,7 @@ def check_arguments(
             problems.add(f"Column {column!r} cannot be both the text (--input-col) and a code column (--target-cols)")
         elif column in (TEXT_COLUMN, LANGUAGE_COLUMN):
             problems.add(f"A code column cannot be called {column!r}, the prepared files use that name: rename it")
-    if language_col is not None and language != "unk":
+    if language_col is not None and language != UNKNOWN_LANGUAGE:
         problems.add(
             f"Both --language {language} and --language-col {language_col} are given: the language is either one for "
             f"the whole table or in a column"
@@ -357,19 +406,15 @@ def _kept_rows(
     allow_short: bool,
 ) -> np.ndarray:
     """The rows to prepare, int64; a UsageError describes all rows that stand against it."""
-    short = diagnosis.short
-    if drop_bad_rows:
-        counted = ~diagnosis.bad_rows[short.rows]
-        short = Finding(TOO_SHORT, short.rows[counted], short.columns[counted])
+    short = diagnosis.short.where(~diagnosis.bad_rows) if drop_bad_rows else diagnosis.short
     refused = [] if drop_bad_rows else list(diagnosis.findings)
     if not allow_short and len(short.rows):
         refused.append(short)
 
     if refused:
         bad_rows = np.unique(np.concatenate([finding.rows for finding in refused]))
-        lines = [
-            f"{len(bad_rows):,} of {count(len(table), 'row')} of {table.name} do not fit (the header is row 1):",
-        ]
+        do = "does" if len(bad_rows) == 1 else "do"
+        lines = [f"{len(bad_rows):,} of {count(len(table), 'row')} of {table.name} {do} not fit (the header is row 1):"]
         for finding in refused:
             text = describe(finding, table, diagnosis, labels, input_col, formatter.target_cols)
             lines += ["  " + line for line in text.splitlines()]
@@ -446,7 +491,7 @@ def _add_codes(
 
 
 def _notes(
-    table: Table, labels: Labels, report: PreparationReport, language: str, language_col: str | None
+    table: Table, labels: Labels, short: Finding, report: PreparationReport, language: str, language_col: str | None
 ) -> list[str]:
     """What happened to the table that its owner should know."""
     notes = []
@@ -461,35 +506,49 @@ def _notes(
             f"{count(labels.rows_without_first_code, 'row')} without a first code: it becomes {UNKNOWN_CODE!r}"
         )
     if report.rows_short:
-        notes.append(f"{count(report.rows_short, 'row')} with a code shorter than the block, accepted as asked")
+        notes.append(
+            f"{count(report.rows_short, 'row')} with a code shorter than the block, accepted as asked: "
+            f"{_most_frequent(short, table)}"
+        )
     if report.rows_dropped:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in report.dropped.items())
         notes.append(f"{count(report.rows_dropped, 'row')} left out, listed in {REJECTED_FILE}: {reasons}")
     if report.rows_empty:
         notes.append(f"{count(report.rows_empty, 'empty row')} passed over")
-    if language_col is None and language == "unk" and LANGUAGE_COLUMN in table.columns:
+    if language_col is None and language == UNKNOWN_LANGUAGE and LANGUAGE_COLUMN in table.columns:
         notes.append(f"The table's column {LANGUAGE_COLUMN!r} is not used: --language-col {LANGUAGE_COLUMN} would")
     blank = [i for i, value in enumerate(table.language_values) if not value.strip()]
     rows_without_language = int(np.isin(table.languages, blank).sum()) if blank else 0
     if rows_without_language:
         notes.append(f"{count(rows_without_language, 'row')} without a language, left empty")
-    broken = _first_with_line_break(table.texts)
-    if broken is not None:
+    broken = _with_line_breaks(table.texts)
+    if broken:
+        longest = max(broken, key=lambda row: table.texts[row].count("\n"))
         notes.append(
-            f"Row {table.row_numbers[broken]} and perhaps others have a text of several lines: "
-            f"check for a quotation mark that is never closed"
+            f"Warning: {count(len(broken), 'row')} with a text of several lines, row {table.row_numbers[longest]} of "
+            f"{table.texts[longest].count(chr(10)) + 1}: a quotation mark that is never closed makes one text of many "
+            f"rows; where a mark belongs to a text, the text stands in marks and the mark is written twice"
         )
     return notes
 
 
-def _first_with_line_break(texts: Sequence[str]) -> int | None:
-    """Position of the first text of several lines."""
+def _most_frequent(finding: Finding, table: Table) -> str:
+    """The values of a finding's cells with their numbers, the most frequent first, at most ten."""
+    values, counts = np.unique(table.codes[finding.rows, finding.columns], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    shown = [f"{table.code_values[values[i]]!r} {counts[i]:,} times" for i in order[:EXAMPLES].tolist()]
+    return ", ".join(shown) + (f" and {len(order) - EXAMPLES:,} others" if len(order) > EXAMPLES else "")
+
+
+def _with_line_breaks(texts: Sequence[str]) -> list[int]:
+    """Positions of the texts of several lines."""
     step = 10_000
+    found: list[int] = []
     for start in range(0, len(texts), step):
         # One search in the joined texts costs a fraction of a search in each.
         if "\n" in "".join(texts[start : start + step]):
-            return next(i for i in range(start, len(texts)) if "\n" in texts[i])
-    return None
+            found += [i for i in range(start, min(start + step, len(texts))) if "\n" in texts[i]]
+    return found
 
 
 def _write_rejected(path: Path, table: Table, diagnosis: Diagnosis, input_col: str, target_cols: Sequence[str]) -> None:

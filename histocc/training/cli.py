@@ -26,11 +26,18 @@ from histocc.training.distributed import (
 from histocc.training.precision import AMP_DTYPES, set_tf32
 
 
+class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults; where there is none, the help itself says what happens then."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 class ScriptParser(argparse.ArgumentParser):
     """Parser whose help shows defaults and which speaks once, however many processes parse the same line."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
+        super().__init__(formatter_class=_HelpWithDefaults, **kwargs)
 
     def error(self, message: str) -> Any:
         """Print usage and message on the main process; end with exit code 2 on all."""
@@ -206,7 +213,9 @@ def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="processes that prepare batches (on a GPU: a few, by the number of cores; on a CPU: 0)",
     )
-    group.add_argument("--prefetch-factor", type=positive_int, default=None, help="batches each worker prepares ahead")
+    group.add_argument(
+        "--prefetch-factor", type=positive_int, default=None, help="batches each worker prepares ahead (2)"
+    )
     group.add_argument("--pin-memory", action="store_true", help="has no effect: on a GPU batches are always pinned")
     group.add_argument("--persistent-workers", action="store_true", help="has no effect: workers always persist")
 

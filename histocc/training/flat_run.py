@@ -114,7 +114,7 @@ def run_flat(args: argparse.Namespace, processes: Processes, model_name: str) ->
         save_dir,
         use_amp=args.use_amp,
         amp_dtype=args.amp_dtype,
-        log_interval=args.log_interval,
+        log_interval=run.log_interval(args, steps),
         save_interval=args.save_interval,
         keep_checkpoints=args.keep_checkpoints,
         grad_accum_steps=args.grad_accum_steps,

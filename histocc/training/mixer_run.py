@@ -69,7 +69,11 @@ def run_mixer(args: argparse.Namespace, processes: Processes, task: MixerTask) -
     Returns the exit code: 0, 130 after Ctrl-C, 1 if the last checkpoint could not be written.
     """
     folder = CheckpointFolder(task.save_dir, args.keep_checkpoints)
-    notes: list[str] = []
+    notes = [
+        f"Warning: {kind} data: {note}"
+        for kind, data in (("training", task.train_data), ("validation", task.val_data))
+        for note in data.notes
+    ]
     state, source = folder.load_newest(warn=notes.append) or (None, None)
     run.check_same_file_system(processes, state)
     settings = _settings(args, task)
@@ -116,7 +120,7 @@ def run_mixer(args: argparse.Namespace, processes: Processes, task: MixerTask) -
         scheduler,
         task.save_dir,
         steps.total,
-        log_interval=args.log_interval,
+        log_interval=run.log_interval(args, steps),
         eval_interval=args.eval_interval,
         save_interval=args.save_interval,
         save_each_epoch=getattr(args, "save_each_epoch", False),

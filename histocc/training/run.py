@@ -103,6 +103,11 @@ def disagreements(saved: Mapping[str, Any] | None, current: Mapping[str, Any], c
     return lines
 
 
+def log_interval(args: argparse.Namespace, steps: Steps) -> int:
+    """Steps between figures: as the flag says, but a short run shows ten times how it goes."""
+    return max(1, min(args.log_interval, steps.total // 10))
+
+
 def batch_size_fact(args: argparse.Namespace, processes: Processes) -> str:
     """Rows of a step in the words of the header."""
     rows = args.batch_size * args.grad_accum_steps * processes.world_size
@@ -150,9 +155,8 @@ def announce(
     }
     lines = [header(facts), *notes]
     if loop.finished:
-        lines.append(
-            f"The run is complete (step {loop.step:,} of {steps.total:,}). More {epochs_flag} would go on from here."
-        )
+        flag = epochs_flag if args.max_steps is None else "--max-steps"
+        lines.append(f"The run is complete (step {loop.step:,} of {steps.total:,}). More {flag} would go on from here.")
     print("\n".join(lines), flush=True)
 
 

@@ -1,3 +1,4 @@
+import re
 import sys
 
 import numpy as np
@@ -135,8 +136,27 @@ def test_the_first_missing_code_ends_the_row_unless_told_otherwise(tmp_path):
         read_hisco(path)
     table = read_hisco(path, require_code=False)
     assert (table.labels >= 0).tolist() == [[True, False, False, False, False], [False] * 5]
+    assert table.notes() == ["2 codes stand behind an empty code column of their row and are not read"]
     table = read_hisco(path, require_code=False, gap_ends_row=False)
     assert (table.labels >= 0).tolist() == [[True, False, True, False, False], [False, False, True, False, False]]
+    assert table.notes() == []
+
+
+def test_rows_without_a_description_are_counted(tmp_path):
+    path = write(tmp_path / "t.csv", "occ1,lang,code1,code2,code3,code4,code5\n,en,5,,,,\n  ,en,5,,,,\nx,en,5,,,,\n")
+    assert read_hisco(path).notes() == ["2 rows have no description"]
+
+
+def test_cells_are_named_in_the_order_of_the_file(tmp_path):
+    values = ["9000", "8000", "9000", "7000", "9000"]
+    path = write(
+        tmp_path / "t.csv", "occ1,lang,code1,code2,code3,code4,code5\n" + "".join(f"x,en,{v},,,,\n" for v in values)
+    )
+    with pytest.raises(UsageError) as caught:
+        read_hisco(path)
+    assert re.findall(r"row (\d), column 'code1': '(\d+)'", str(caught.value)) == [
+        (str(i), value) for i, value in enumerate(values, start=2)
+    ]
 
 
 def test_all_that_is_wrong_with_codes_is_said_at_once(tmp_path, monkeypatch):
@@ -148,7 +168,9 @@ def test_all_that_is_wrong_with_codes_is_said_at_once(tmp_path, monkeypatch):
     with pytest.raises(UsageError) as caught:
         read_hisco([first, second])
     message = str(caught.value)
-    assert "14 cells: a class outside 0..1918 (row numbers count the header as row 1)" in message
+    assert (
+        "14 cells: a class outside 0..1918; where these are the codes themselves, finetune.py takes the tab" in message
+    )
     assert f"{first}, row 3, column 'code1': '1919'" in message
     assert f"{first}, row 4, column 'code2': '-1'" in message
     assert f"{second}, row 9, column 'code1': '99999'" in message

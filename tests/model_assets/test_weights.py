@@ -213,5 +213,10 @@ def test_files_that_hold_no_such_weights(tmp_path, mixer):
     with pytest.raises(UsageError, match=r"absent: there is no such checkpoint .*occ-canine-v1"):
         load_initial_weights(mixer(), tmp_path / "absent")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UsageError, match=r"folder holds no weights: neither model\.safetensors nor pytorch_model\.bin"):
+    with pytest.raises(
+        UsageError, match=r"folder holds no weights: neither model\.safetensors nor pytorch_model\.bin$"
+    ):
+        load_initial_weights(mixer(), tmp_path / "folder")
+    (tmp_path / "folder" / "best.bin").touch()
+    with pytest.raises(UsageError, match=r"folder holds no weights: .*; did you mean .*best\.bin\?"):
         load_initial_weights(mixer(), tmp_path / "folder")

@@ -32,7 +32,7 @@ def test_every_reason_with_row_column_value_and_flag(write_csv, tmp_path, format
     message = str(caught.value)
     for expected in (
         "unknown character: 2 rows\n    row 11, column 'c1': '61\u00e610' (the character '\u00e6')",
-        "row 16, column 'c1': '6 110' (the character ' ')",
+        "row 16, column 'c1': '6 110' (the character ' '; two codes need two columns)",
         "too long: 1 row\n    row 12, column 'c2': '611100' (6 characters)",
         "a gap before a later code: 1 row\n    row 14, column 'c3': '62120' (column 'c2' before it has no code)",
         "missing text: 2 rows\n    row 15, column 'occ1': '  '",
@@ -59,7 +59,16 @@ def test_dropping_does_not_cover_short_codes(write_csv, tmp_path, formatter3):
 
 
 def test_dropped_rows_are_listed(write_csv, read_csv, tmp_path, formatter3):
-    path = write_csv([HEADER, *GOOD, ["a, b", "61\u00e610", "", "62120"], ["", "61110", "", ""], ["c", "1110", "", ""]])
+    path = write_csv(
+        [
+            HEADER,
+            *GOOD,
+            ["a, b", "61\u00e610", "", "62120"],
+            ["", "61110", "", ""],
+            ["c", "1110", "", ""],
+            ["", "1110", "", ""],
+        ]
+    )
     key, report = prepare(
         path, "occ1", formatter3, tmp_path / "out", 0.1, drop_bad_rows=True, allow_codes_shorter_than_block_size=True
     )
@@ -68,11 +77,13 @@ def test_dropped_rows_are_listed(write_csv, read_csv, tmp_path, formatter3):
         ["11", "unknown character", "c1", "61\u00e610", "a, b", "61\u00e610", "", "62120"],
         ["11", "a gap before a later code", "c3", "62120", "a, b", "61\u00e610", "", "62120"],
         ["12", "missing text", "occ1", "", "", "61110", "", ""],
+        ["14", "missing text", "occ1", "", "", "1110", "", ""],
     ]
     assert key == {"61110": 0, "1110": 1}
-    assert (report.rows_read, report.rows_dropped, report.rows_short) == (12, 2, 1)
-    assert report.dropped == {"unknown character": 1, "a gap before a later code": 1, "missing text": 1}
-    assert "2 rows left out, listed in rejected_rows.csv" in report.summary()
+    assert (report.rows_read, report.rows_dropped, report.rows_short) == (13, 3, 1)
+    assert report.dropped == {"unknown character": 1, "a gap before a later code": 1, "missing text": 2}
+    assert "3 rows left out, listed in rejected_rows.csv" in report.summary()
+    assert "1 row with a code shorter than the block, accepted as asked: '1110' 1 times" in report.summary()
 
 
 def test_a_list_of_rejected_rows_from_before_goes(write_csv, tmp_path, formatter):
@@ -96,12 +107,28 @@ def test_row_numbers_count_blank_lines_and_multi_line_texts_as_a_spreadsheet_doe
     _, report = prepare(tmp_path / "a.csv", "occ1", formatter, tmp_path / "out", 0.5, drop_bad_rows=True)
     assert report.rows_empty == 3
     assert "3 empty rows passed over" in report.summary()
-    assert "Row 4 and perhaps others have a text of several lines" in report.summary()
+    assert "Warning: 1 row with a text of several lines, row 4 of 2: a quotation mark" in report.summary()
 
 
 def test_commas_without_the_separator_flag_name_it(write_csv, tmp_path, formatter):
     path = write_csv([["occ1", "hisco_1"], ["farmer", "1,13,0,0,0,0,0,0"]])
-    with pytest.raises(UsageError, match=r"the character ','; --use-within-block-sep splits codes at commas"):
+    with pytest.raises(
+        UsageError, match=r"the character ','; --use-within-block-sep splits codes at commas into parts"
+    ):
+        prepare(path, "occ1", formatter, tmp_path / "out", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("61110;62120", r"\(11 characters; two codes need two columns\)"),
+        (" 61110", r"\(the character ' '; remove the space around the code\)"),
+    ],
+)
+def test_what_may_be_behind_a_code_that_does_not_fit(write_csv, tmp_path, code, hint):
+    path = write_csv([["occ1", "c1"], ["farmer", code]])
+    formatter = construct_general_purpose_formatter(5, ["c1"], chars=[*"0123456789;"])
+    with pytest.raises(UsageError, match=hint):
         prepare(path, "occ1", formatter, tmp_path / "out", 0.5)
 
 
@@ -111,7 +138,25 @@ def test_a_first_code_that_the_alphabet_lacks(write_csv, tmp_path):
         prepare(path, "occ1", construct_finetune_formatter(5, ["c1"]), tmp_path / "out", 0.5)
 
 
-SPELLINGS = ["nan", "NaN", "None", "null", "NA", "", " ", "    ", "?", "N/A", "<NA>", " NA "]
+SPELLINGS = [
+    "nan",
+    "NaN",
+    ".",
+    "-",
+    "--",
+    "n.a.",
+    "??",
+    "None",
+    "null",
+    "NA",
+    "",
+    " ",
+    "    ",
+    "?",
+    "N/A",
+    "<NA>",
+    " NA ",
+]
 
 
 def test_spellings_of_nothing(write_csv, read_csv, tmp_path):
@@ -289,6 +334,28 @@ class TestPreparedFolders:
         assert len(notes) == 3
         assert re.search(r"prepared with --dataset .*data\.csv; --dataset other\.csv has no effect", notes[1])
         assert notes[2] == "Warning: prepared with --share-val 0.1; --share-val 0.2 has no effect"
+
+    def test_other_languages_columns_and_blocks(self, prepared):
+        notes = prepared_notes(prepared, input_col="text", language="en", language_col="lang", block_size=6)
+        assert notes[1:] == [
+            "Warning: prepared with --input-col occ1; --input-col text has no effect",
+            "Warning: prepared with --language unk; --language en has no effect",
+            "Warning: prepared without --language-col; --language-col lang has no effect",
+            "Warning: prepared with --block-size 5, now 6: the codes were looked at for blocks of 5",
+        ]
+        # Who goes on with the folder need not repeat what decided the preparation.
+        assert len(prepared_notes(prepared, input_col="occ1", language="unk", block_size=5)) == 1
+
+    def test_a_table_that_has_changed(self, prepared):
+        table = prepared.parent / "data.csv"
+        assert len(prepared_notes(prepared, dataset=table)) == 1
+        with table.open("a") as file:
+            file.write("baker,77610\n")
+        assert (
+            "data.csv has another size or date than when it was prepared" in prepared_notes(prepared, dataset=table)[1]
+        )
+        table.unlink()
+        assert len(prepared_notes(prepared, dataset=table)) == 1
 
     def test_other_code_columns(self, prepared, write_csv, formatter3, tmp_path):
         with pytest.raises(UsageError, match=r"has no column 'c9': it was prepared with --target-cols hisco_1"):

@@ -37,7 +37,7 @@ def test_a_code_column_by_another_name(tmp_path):
         ("system_code,code\nA,0\nB,0\n", "Row 3 .* the class 0 belongs to both 'A' and 'B'"),
         ("system_code,code\nA,0.0\n", "Row 2 .* the class index '0.0' is not a whole number"),
         ("system_code,code\nA,0\nB\n", "Row 3 .* has 1 values, its header 2"),
-        ("system_code,code\nA,0\nB,2\n", "the class 1 is missing: number them without gaps"),
+        ("system_code,code\nA,0\nB,2\n", "the class 1 is missing, and 'B' has the class 2: number them without gaps"),
         ("system_code,code\n", "holds no codes"),
     ],
 )

@@ -121,6 +121,7 @@ def test_a_checkpoint_of_another_run_gives_the_weights(arguments, tmp_path, caps
         (["--only-encoder"], "--only-encoder says what to take of --initial-checkpoint"),
         (["--val-data", "no/such.csv"], "no/such.csv"),
         (["--formatter", "occ1950"], "has no columns 'OCC1950_1', 'OCC1950_2'"),
+        (["--formatter", "occ1950"], "--target-cols names its code columns where they are called otherwise"),
         (["--max-len", "100000"], "--max-len is 100000, but the encoder"),
         (
             ["--formatter", "gpf", "--target-cols", "code1", "code2", "--block-size", "99"],

@@ -107,7 +107,8 @@ def test_a_run_that_is_complete_stays_as_it_is_and_can_be_made_longer(argv, tmp_
 
     run("first", "--num-epochs", 1, "--save-each-epoch")
     before = (folder / "last.bin").read_bytes()
-    assert "The run is complete (step 13 of 13)" in run("again", "--num-epochs", 1)
+    assert "The run is complete (step 13 of 13). More --num-epochs would" in run("again", "--num-epochs", 1)
+    assert "The run is complete (step 13 of 9). More --max-steps would" in run("more", "--max-steps", 9)
     assert (folder / "last.bin").read_bytes() == before
 
     longer = run("longer", "--num-epochs", 2, "--learning-rate", 5e-4, "--batch-size", 16, "--seed", 1)
