@@ -154,9 +154,16 @@ def _prepare(args: argparse.Namespace, formatter: Any) -> None:
 
 def _check_start(args: argparse.Namespace, formatter: Any) -> None:
     """Try what the run starts from, on a model with a single class, so that nothing is written if it cannot be had."""
+    from histocc.errors import UsageError
     from histocc.training.mixer_run import build_model
     from histocc.weights import load_initial_weights
 
+    checkpoint = next(Path(args.save_path).glob("*.bin"), None)
+    if checkpoint is not None:
+        raise UsageError(
+            f"{checkpoint} is from a run whose data_train.csv, data_val.csv and key.csv are no longer all there: "
+            f"choose another --save-path, put the files back, or move the checkpoints away to begin anew"
+        )
     model = build_model(args, formatter, num_classes_flat=1)
     if args.initial_checkpoint:
         load_initial_weights(model, args.initial_checkpoint, only_encoder=args.only_encoder)
@@ -191,8 +198,6 @@ def finetune(args: argparse.Namespace, processes: Processes) -> int:
         seed=args.seed,
         descriptions=descriptions,
     )
-    if processes.is_main:
-        cli.write_arguments(save_path / "args.yaml", args)
     facts = {"encoder": f"{args.encoder}, {'frozen' if args.freeze_encoder else 'trained'}"}
     if descriptions is not None:
         described = sum(code in descriptions.texts for code in key)

@@ -113,8 +113,6 @@ def train(args: argparse.Namespace, processes: Processes) -> int:
     check_arguments(args)
     save_dir = Path(args.save_dir)
     processes.main_first("folder", lambda: cli.make_folder(save_dir, "--save-dir"))
-    if processes.is_main:
-        cli.write_arguments(save_dir / "args.yaml", args)
     code = run_flat(args, processes, model_name(args))
     if processes.is_main and code == 0 and args.demo:
         print(

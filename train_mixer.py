@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,25 +114,29 @@ def _formatter(args: argparse.Namespace) -> Any:
     )
 
 
-def _key(args: argparse.Namespace, save_dir: Path, processes: Processes) -> dict[str, int] | None:
+def _key(args: argparse.Namespace, formatter: Any, save_dir: Path, processes: Processes) -> dict[str, int] | None:
     """Classes of the codes for gpf: of the save folder, else of --key, else of the training data; None otherwise."""
     if args.formatter != "gpf":
         return None
     from histocc.dataloader.codes import codes_in_order
-    from histocc.preparation.key import read_key, write_key
+    from histocc.preparation.key import read_key
 
     saved = save_dir / "key.csv"
-
-    def write() -> None:
-        if not saved.exists():
-            key = read_key(args.key) if args.key else codes_in_order(args.train_data, args.target_cols)
-            write_key(key, saved)
-
-    processes.main_first("key", write)
+    if not saved.exists():
+        return read_key(args.key) if args.key else codes_in_order(args.train_data, args.target_cols, formatter)
     key = read_key(saved)
     if args.key and processes.is_main and read_key(args.key) != key:
         print(f"{saved} differs from --key {args.key}; the one in the save folder is used, as the model knows it")
     return key
+
+
+def _make_folder(save_dir: Path, key: Mapping[str, int] | None) -> None:
+    """The save folder and, for gpf, its key."""
+    from histocc.preparation.key import write_key
+
+    cli.make_folder(save_dir, "--save-dir")
+    if key is not None and not (save_dir / "key.csv").exists():
+        write_key(key, save_dir / "key.csv")
 
 
 def train_mixer(args: argparse.Namespace, processes: Processes) -> int:
@@ -144,8 +148,7 @@ def train_mixer(args: argparse.Namespace, processes: Processes) -> int:
     check_arguments(args)
     formatter = _formatter(args)
     save_dir = Path(args.save_dir)
-    processes.main_first("folder", lambda: cli.make_folder(save_dir, "--save-dir"))
-    key = _key(args, save_dir, processes)
+    key = _key(args, formatter, save_dir, processes)
     num_classes = NUM_CLASSES[args.formatter] if key is None else len(key)
     words = None if args.fn_word_freq is None else read_word_frequencies(args.fn_word_freq)
 
@@ -170,8 +173,9 @@ def train_mixer(args: argparse.Namespace, processes: Processes) -> int:
         for paths, training in ((args.train_data, True), (args.val_data, False))
     ]
     problems.raise_if_any()
-    if processes.is_main:
-        cli.write_arguments(save_dir / "args.yaml", args)
+    # Nobody looks for the key any more, and the data are good: now it can be written.
+    processes.gather(None)
+    processes.main_first("folder", lambda: _make_folder(save_dir, key))
     code = run_mixer(args, processes, MixerTask(save_dir, formatter, data[0], data[1], num_classes, key))
     if args.demo and code == 0 and processes.is_main:
         print(

@@ -219,6 +219,11 @@ def as_text(value: Any, decimals: bool = True) -> str:
     """A cell's text; the empty string for a null. Whole floats keep one decimal (`61110.0`), or none (`61110`)."""
     if isinstance(value, str):
         return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise UsageError(f"a cell holds bytes that are no text in UTF-8, {value[:40]!r}: save text") from None
     if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
         return ""
     if isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value):

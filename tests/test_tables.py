@@ -188,6 +188,18 @@ def test_parquet(tmp_path, monkeypatch):
         read(path, names)
 
 
+def test_bytes_of_a_parquet_file_are_text(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pa.table({"a": [b"s\xc3\xb8mand", b"x"]}), path)
+    assert read(path, ["a"]) == ([(2, ["sømand"]), (3, ["x"])], 0)
+    parquet.write_table(pa.table({"a": [b"s\xf8mand"]}), path)
+    with pytest.raises(UsageError, match=r"a cell holds bytes that are no text in UTF-8, b's\\xf8mand': save text"):
+        read(path, ["a"])
+
+
 def test_text_of_a_cell():
     values = [None, pd.NA, pd.NaT, float("nan"), Decimal("NaN"), "nan", 7, True, float("inf"), -0.5, 1e3]
     assert [*map(as_text, values)] == ["", "", "", "", "", "nan", "7", "True", "inf", "-0.5", "1000.0"]

@@ -88,12 +88,15 @@ class CodeTable:
         return smallest(np.stack([*self._blocks, np.full(self._formatter.block_size, pad, dtype=np.int64)]))
 
     def _add(self, cell: str, text: str) -> None:
-        class_index = self._class_of(cell, text)
+        # What cannot be written is told first, where it is not the class that says what the code is.
+        class_index = self._class_of(cell, text) if self.holds_classes else -1
         try:
             code = self._formatter.code_from_class(int(text)) if self.holds_classes else text
             block = self._formatter.encode_block(code) if self._tokenise else None
         except ValueError as error:
             raise BadValueError("a code that the formatter cannot write", str(error)) from error
+        if not self.holds_classes:
+            class_index = self._class_of(cell, text)
         self._ids[text] = len(self.codes)
         self.codes.append(code)
         self.cells.append(text)
@@ -116,18 +119,26 @@ class CodeTable:
         return int(class_index)
 
 
-def codes_in_order(paths: Sequence[str | os.PathLike[str]], columns: Sequence[str]) -> dict[str, int]:
+def codes_in_order(paths: Sequence[str | os.PathLike[str]], columns: Sequence[str], formatter: Any) -> dict[str, int]:
     """Class of each distinct code of some files, numbered by first appearance: row by row, left to right.
 
-    A row's codes end at its first empty cell.
+    A row's codes end at its first empty cell. Codes that `formatter` cannot write get no class.
 
     Raises:
         UsageError: if a file cannot be read as a table.
     """
     codes: dict[str, int] = {}
+    bad: set[str] = set()
     for path in as_paths(paths):
         for chunk in read_chunks(path, columns):
             for row in dict.fromkeys(zip(*(chunk[column].tolist() for column in columns))):
                 for code in takewhile(str.strip, row):
-                    codes.setdefault(code, len(codes))
+                    if code in codes or code in bad:
+                        continue
+                    try:
+                        formatter.encode_block(code)
+                    except ValueError:
+                        bad.add(code)
+                    else:
+                        codes[code] = len(codes)
     return codes

@@ -31,7 +31,7 @@ from .diagnosis import (
 from .key import read_key, write_key
 from .report import PreparationReport
 from .table import Table, read_column, read_table
-from .writing import check_writable, csv_line, distinct_ends, write_table, write_together
+from .writing import SET_ASIDE, check_writable, csv_line, distinct_ends, write_table, write_together
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,10 +182,10 @@ def prepare(
         report.notes += _add_codes(key, all_codes_file, all_codes_col, formatter, keep_missing_spellings)
     report.classes, report.codes_added = len(key), len(key) - n_from_data
     report.notes = [*_notes(table, labels, short, report, language, language_col), *report.notes]
+    replaced = [name for name in PREPARED_FILES if (save_path / name).exists()]
     report.notes += [
-        f"{name} from before is replaced, for not all of {', '.join(PREPARED_FILES)} were there"
-        for name in PREPARED_FILES
-        if (save_path / name).exists()
+        f"{name} from before is now {name}{SET_ASIDE}, for not all of {', '.join(PREPARED_FILES)} were there"
+        for name in replaced
     ]
 
     if before_writing is not None:
@@ -220,7 +220,7 @@ def prepare(
     if report.rows_dropped:
         files[REJECTED_FILE] = lambda path: _write_rejected(path, table, diagnosis, input_col, target_cols)
     files[KEY_FILE] = lambda path: write_key(key, path)
-    write_together(save_path, files, obsolete=[] if report.rows_dropped else [REJECTED_FILE])
+    write_together(save_path, files, obsolete=[] if report.rows_dropped else [REJECTED_FILE], kept=replaced)
     return key, report
 
 
@@ -466,7 +466,8 @@ def _add_codes(
     path = Path(path)
     if path.suffix.lower() == ".txt" and column is None:
         try:
-            source, codes = "a code per line", list(dict.fromkeys(path.read_text("utf-8-sig").splitlines()))
+            lines = path.read_text("utf-8-sig").splitlines()
+            source, codes = "a code per line", list(dict.fromkeys(line.strip() for line in lines))
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"Cannot read --all-codes-file {path}: {error}") from None
     else:

@@ -15,6 +15,8 @@ from histocc.errors import UsageError
 CHUNK_ROWS = 10_000
 # Fewer rows are written before a progress bar could be read.
 PROGRESS_ROWS = 1_000_000
+# Ending of files that would have been overwritten.
+SET_ASIDE = ".before"
 _needs_quotes = re.compile('[,"\r\n]')
 
 
@@ -124,7 +126,9 @@ def check_writable(folder: Path) -> str | None:
     return None
 
 
-def write_together(folder: Path, files: Mapping[str, Callable[[Path], None]], obsolete: Sequence[str] = ()) -> None:
+def write_together(
+    folder: Path, files: Mapping[str, Callable[[Path], None]], obsolete: Sequence[str] = (), kept: Sequence[str] = ()
+) -> None:
     """Write several files or none.
 
     All are written under temporary names first. Then the file named last is removed and the others take their places,
@@ -134,6 +138,7 @@ def write_together(folder: Path, files: Mapping[str, Callable[[Path], None]], ob
         folder: made if it does not exist.
         files: per name a function that writes the content to the path it is given.
         obsolete: names of files to remove, if present, once all are written.
+        kept: names of files that are there; they get the ending `SET_ASIDE` instead of being overwritten.
 
     Raises:
         UsageError: if the folder cannot be written to, or a text is none (a lone surrogate).
@@ -145,6 +150,8 @@ def write_together(folder: Path, files: Mapping[str, Callable[[Path], None]], ob
             folder.mkdir(parents=True, exist_ok=True)
             for name, write in files.items():
                 write(temporary[name])
+            for name in kept:
+                os.replace(folder / name, folder / (name + SET_ASIDE))
             last = list(files)[-1]
             for name in (*obsolete, last):
                 (folder / name).unlink(missing_ok=True)

@@ -130,7 +130,8 @@ class FiniteChecks:
         raise NumbersGoneBad(
             f"Step {check.step:,}: the loss or its gradient is not a finite number ({shown}). Training stopped and "
             f"saved nothing; the last good checkpoint is untouched. The rows of the batch are in {path}. "
-            "A lower --learning-rate, a longer --warmup-pct, or training without --use-amp usually helps"
+            "A longer --warmup-pct, training without --use-amp, or a lower --learning-rate usually helps; since a run "
+            "that goes on keeps its rate, a lower one needs a new save folder, with --initial-checkpoint"
         )
 
 

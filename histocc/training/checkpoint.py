@@ -236,7 +236,7 @@ class CheckpointFolder:
         """The newest whole checkpoint and its path; None if there is none at all.
 
         A damaged ``last.bin`` is named with `warn`, and the newest whole ``<step>.bin`` is taken in its place, or else
-        ``best.bin``.
+        ``best.bin``; that one alone is there if a run was killed after an evaluation and before its first save.
 
         Raises
         ------
@@ -245,10 +245,8 @@ class CheckpointFolder:
         RefusedFile
             A checkpoint holds pickled objects.
         """
-        candidates = [p for p in (self.folder / "last.bin", *reversed(self.step_files())) if p.exists()]
-        best = self.folder / "best.bin"
-        if candidates and best.exists():
-            candidates.append(best)
+        names = (self.folder / "last.bin", *reversed(self.step_files()), self.folder / "best.bin")
+        candidates = [path for path in names if path.exists()]
         damaged: list[str] = []
         for path in candidates:
             try:

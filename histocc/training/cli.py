@@ -25,6 +25,8 @@ from histocc.training.distributed import (
 )
 from histocc.training.precision import AMP_DTYPES, set_tf32
 
+_WARMUP_SHARE = 0.05
+
 
 class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
     """Shows defaults; where there is none, the help itself says what happens then."""
@@ -69,7 +71,8 @@ def add_schedule_arguments(parser: argparse.ArgumentParser) -> None:
         "--warmup-pct",
         type=float,
         default=None,
-        help="share of all steps over which the learning rate rises, 0..1 (0.05); 0.0 is the original's schedule",
+        help=f"share of all steps over which the learning rate rises, 0..1 ({_WARMUP_SHARE}); 0.0 is the original's "
+        "schedule",
     )
     group.add_argument("--warmup-steps", type=non_negative_int, default=None, help="the same as a number of steps")
 
@@ -78,9 +81,14 @@ def warmup_of(args: argparse.Namespace, total_steps: int) -> int:
     """Warm-up steps that the flags ask for."""
     from histocc.training.schedule import warmup_steps
 
+    return args.warmup_steps if args.warmup_steps is not None else warmup_steps(total_steps, warmup_share(args))
+
+
+def warmup_share(args: argparse.Namespace) -> float | None:
+    """Share of the steps that the flags ask for; None where they give a number."""
     if args.warmup_steps is not None:
-        return args.warmup_steps
-    return warmup_steps(total_steps, 0.05 if args.warmup_pct is None else args.warmup_pct)
+        return None
+    return _WARMUP_SHARE if args.warmup_pct is None else args.warmup_pct
 
 
 def check_schedule(args: argparse.Namespace, problems: Problems) -> None:
@@ -189,6 +197,8 @@ def check_mixer_arguments(args: argparse.Namespace, problems: Problems) -> None:
     check_schedule(args, problems)
     check_shares(args, problems, "seq2seq_weight")
     check_learning_rate(args, problems)
+    if args.max_len < 2:
+        problems.add(f"--max-len is {args.max_len}; the marks of beginning and end alone take 2")
     checkpoint = args.initial_checkpoint
     if checkpoint is not None and checkpoint.lower() != "occ-canine-v1":
         path = Path(checkpoint)

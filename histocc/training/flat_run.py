@@ -15,6 +15,7 @@ from histocc.model_assets import CANINEOccupationClassifier
 from histocc.trainer import FlatTraining
 from histocc.training import run
 from histocc.training.checkpoint import CheckpointFolder
+from histocc.training.cli import warmup_share
 from histocc.training.demo import encoder_source
 from histocc.training.distributed import Processes
 from histocc.training.resume import position_of, restore
@@ -46,6 +47,7 @@ _COMPARED = (
     "warmup_pct",
     "warmup_steps",
     "max_steps",
+    "max_val_samples",
     "use_amp",
     "amp_dtype",
 )
@@ -83,7 +85,12 @@ def run_flat(args: argparse.Namespace, processes: Processes, model_name: str) ->
     )
     sampler = data["data_loader_train"].sampler
     settings = {name: getattr(args, name) for name in _COMPARED}
-    settings |= {"encoder": args.encoder, "num_classes": data["N_CLASSES"], "training_rows": sampler.n_rows}
+    settings |= {
+        "warmup_pct": warmup_share(args),
+        "encoder": args.encoder,
+        "num_classes": data["N_CLASSES"],
+        "training_rows": sampler.n_rows,
+    }
     position = None
     if state is not None:
         notes += run.disagreements(state.get("settings"), settings, _COMPARED)

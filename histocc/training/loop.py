@@ -129,6 +129,7 @@ class TrainingLoop:
         self.precision = self.precision or Precision(self.device)
         self.means = self._new_means()
         self.save_failure: OSError | None = None
+        self._best_on_disk = self.best_val_loss
         self._agreement = StopAgreement(self.processes)
         self._checks = FiniteChecks(self.processes, self.checkpoints.folder if self.checkpoints else Path("."))
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -158,6 +159,9 @@ class TrainingLoop:
         self._progress = Progress(self.total_steps, self.step, enabled=self.show_progress and self.processes.is_main)
         if self.checkpoints is not None and self.processes.is_main:
             self.checkpoints.remove_leftovers()
+        if self.step == 0 and self.processes.is_main:
+            for log in self._logs():
+                log.set_aside()
         try:
             self._catch_up_evaluation()
             while not self.finished:
@@ -331,8 +335,12 @@ class TrainingLoop:
                 self._progress.line(evaluation_line(self.step, figures))
         improved = figures.get("val_loss", float("inf")) < self.best_val_loss
         if improved:
-            self.best_val_loss = figures["val_loss"]
+            self._best_on_disk, self.best_val_loss = self.best_val_loss, figures["val_loss"]
         return improved
+
+    def _logs(self) -> list[LogFile]:
+        """The figures, and those by group; none where nothing is written."""
+        return [] if self.log is None else [self.log, LogFile(self.log.path.with_name("logs_by_group.csv"))]
 
     def _log_groups(self, groups: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
         rows = [
@@ -341,7 +349,7 @@ class TrainingLoop:
             for name, figures in members.items()
         ]
         if rows:
-            log = LogFile(self.log.path.with_name("logs_by_group.csv"))
+            log = self._logs()[1]
             save_with_retry(lambda: log.append(*rows), f"the figures by group of step {self.step}")
 
     def _catch_up_evaluation(self) -> None:
@@ -395,13 +403,22 @@ class TrainingLoop:
         if self.processes.is_main:
             failure = save_with_retry(lambda: self.checkpoints.save(state, best=best), f"step {self.step}")
             self.save_failure = failure
+        if best:
+            self._note_best(self.save_failure)
 
     def _save_best(self) -> None:
         if self.checkpoints is None:
             return
         state = self.state()
+        failure = None
         if self.processes.is_main:
-            save_with_retry(lambda: self.checkpoints.save_best(state), f"the best state (step {self.step})")
+            failure = save_with_retry(lambda: self.checkpoints.save_best(state), f"the best state (step {self.step})")
+        self._note_best(failure)
+
+    def _note_best(self, failure: OSError | None) -> None:
+        # What could not be written must not keep a later state, better than the one on disk, from being written.
+        if self.processes.gather(failure is not None)[0]:
+            self.best_val_loss = self._best_on_disk
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up the run that `state` (see `state`) describes; model, optimizer and scheduler included.
@@ -421,6 +438,9 @@ class TrainingLoop:
     def restore_position(self, state: Mapping[str, Any]) -> None:
         """Take up step count, position, precision and best value; a file of the original has the step alone."""
         self.step = int(state["step"])
+        if self.processes.is_main:
+            for log in self._logs():
+                log.drop_after(self.step)
         if "position" not in state:
             return
         position = state["position"]
@@ -438,9 +458,6 @@ class TrainingLoop:
             seconds=float(position["seconds"]),
             seconds_data=float(position["seconds_data"]),
         )
-        if self.log is not None and self.processes.is_main:
-            self.log.drop_after(self.step)
-            LogFile(self.log.path.with_name("logs_by_group.csv")).drop_after(self.step)
 
 
 def _every(interval: int | None, step: int) -> bool:

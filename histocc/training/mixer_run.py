@@ -13,13 +13,14 @@ from torch import nn
 
 from histocc.dataloader import OccDatasetMixerInMemMultipleFiles, make_eval_loader, make_train_loader
 from histocc.dataloader.mixer_dataset import TRIM_MULTIPLE
-from histocc.errors import UsageError
+from histocc.errors import Problems, UsageError
 from histocc.formatter import PAD_IDX
 from histocc.loss import BlockOrderInvariantLoss, LossMixer
 from histocc.model_assets import Seq2SeqMixerOccCANINE
 from histocc.seq2seq_mixer_engine import build_loop
 from histocc.training import run
 from histocc.training.checkpoint import CheckpointFolder
+from histocc.training.cli import warmup_share
 from histocc.training.demo import encoder_source
 from histocc.training.distributed import Processes
 from histocc.training.resume import position_of, restore
@@ -80,6 +81,7 @@ def run_mixer(args: argparse.Namespace, processes: Processes, task: MixerTask) -
     seed = args.seed
     position = None
     if state is not None:
+        _check_task(state.get("settings") or {}, settings, source)
         seed = run.seed_of(state, args.seed, notes)
         notes += run.disagreements(state.get("settings"), settings, _COMPARED)
         position = position_of(state, settings, processes, notes)
@@ -177,6 +179,25 @@ def build_model(args: argparse.Namespace, formatter: Any, num_classes_flat: int)
     return model
 
 
+def _check_task(saved: Mapping[str, Any], settings: Mapping[str, Any], source: Path) -> None:
+    """Raise UsageError where a run cannot go on since it is about other targets, or trains other weights."""
+    problems = Problems()
+    for name, what, flag in (
+        ("max_num_codes", "codes a row", "--target-cols"),
+        ("block_size", "tokens a code", "--block-size"),
+        ("freeze_encoder", "frozen encoder", "--freeze-encoder"),
+    ):
+        if saved.get(name, settings[name]) != settings[name]:
+            problems.add(
+                f"{source} is from a run with another number of {what}, {saved[name]} and not {settings[name]} ({flag})"
+                if name != "freeze_encoder"
+                else f"{source} is from a run {'with' if saved[name] else 'without'} {flag}"
+            )
+    if problems:
+        problems.add("Give the flags that the run was started with, or another save folder")
+    problems.raise_if_any()
+
+
 def _compare_keys(
     saved: Mapping[str, int] | None, key: Mapping[str, int] | None, source: Path, notes: list[str]
 ) -> None:
@@ -246,8 +267,16 @@ _COMPARED = (
     "warmup_pct",
     "warmup_steps",
     "max_steps",
+    "max_val_samples",
     "use_amp",
     "amp_dtype",
+    "augmentation_prob",
+    "num_transformations",
+    "unk_lang_prob",
+    "fn_word_freq",
+    "include_descriptions",
+    "description_prob",
+    "description_template",
 )
 
 
@@ -260,9 +289,10 @@ def _settings(args: argparse.Namespace, task: MixerTask) -> dict[str, Any]:
         "block_size": task.formatter.block_size,
         "decoder_dim_feedforward": args.decoder_dim_feedforward,
         "encoder": args.encoder,
+        "freeze_encoder": task.freeze_encoder,
         "training_rows": len(task.train_data),
     }
-    return model | {name: getattr(args, name, None) for name in _COMPARED}
+    return model | {name: getattr(args, name, None) for name in _COMPARED} | {"warmup_pct": warmup_share(args)}
 
 
 def _start_tracking(args: argparse.Namespace, save_dir: Path) -> bool:

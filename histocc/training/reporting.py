@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from histocc.errors import UsageError
 from histocc.training.checkpoint import write_atomically
 
 LOG_COLUMNS = (
@@ -69,11 +71,32 @@ class LogFile:
         self._replace(old + ("" if old.endswith("\n") else "\n") + new.getvalue())
 
     def drop_after(self, step: int) -> None:
-        """Drop rows of steps beyond `step`: a resumed run writes them again."""
+        """Drop rows of steps beyond `step`: a resumed run writes them again.
+
+        Raises UsageError if there is a row without a step.
+        """
         rows = self.read()
-        kept = [row for row in rows if int(float(row["step"])) <= step]
+        try:
+            kept = [row for row in rows if int(float(row["step"])) <= step]
+        except (KeyError, TypeError, ValueError):
+            raise UsageError(
+                f"{self.path} is no table of figures by 'step' any more, so the run cannot add to it: "
+                "restore it, or move it away"
+            ) from None
         if len(kept) < len(rows):
             self._rewrite(list(rows[0]), kept)
+
+    def set_aside(self) -> Path | None:
+        """Rename the file, so that a new run does not write into the figures of another; the new name, if there is one.
+
+        Raises OSError if it cannot be renamed.
+        """
+        if not self.path.exists():
+            return None
+        names = (self.path.with_name(f"{self.path.stem}.{i}{self.path.suffix}") for i in itertools.count(1))
+        free = next(name for name in names if not name.exists())
+        self.path.rename(free)
+        return free
 
     def has_step(self, step: int) -> bool:
         """Whether an evaluation at `step` is on file."""

@@ -76,6 +76,8 @@ def restore(take_up: Callable[[Mapping[str, Any]], None], state: Mapping[str, An
     """Hand the checkpoint `state` to `take_up`; raises UsageError naming the file `source` if it does not fit."""
     try:
         take_up(state)
+    except UsageError:
+        raise
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{source} is from a run of another shape and cannot be continued here: {error}. "

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from histocc.dataloader.samplers import TrainBatchSampler
 from histocc.errors import UsageError
-from histocc.training.cli import warmup_of
+from histocc.training.cli import warmup_of, write_arguments
 from histocc.training.distributed import Processes
 from histocc.training.loop import TrainingLoop
 from histocc.training.reporting import header
@@ -137,15 +137,19 @@ def announce(
     source: Path | None,
     epochs_flag: str,
 ) -> None:
-    """Print the header of a run, from the facts of its data on, and the notes gathered on the way to it."""
+    """Print the header of a run, from the facts of its data on, and the notes gathered on the way to it.
+
+    By now nothing stands against the run, so ``args.yaml`` is written too.
+    """
     if not processes.is_main:
         return
+    write_arguments(save_dir / "args.yaml", args)
     parameters = [(p.numel(), p.requires_grad) for p in loop.model.parameters()]
     facts = {
         **data_facts,
         "steps": f"{steps.total:,} ({steps.an_epoch:,} an epoch), {steps.warmup:,} of them warm-up",
         "batch size": batch_size_fact(args, processes),
-        "learning rate": args.learning_rate,
+        "learning rate": loop.optimizer.param_groups[0].get("initial_lr", args.learning_rate),
         "parameters": f"{sum(n for n, _ in parameters):,}, {sum(n for n, trained in parameters if trained):,} of them "
         "trained",
         "device": device_fact(processes),

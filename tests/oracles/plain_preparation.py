@@ -8,7 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-MISSING = {"?", "nan", "-nan", "none", "null", "na", "#na", "<na>", "n/a", "#n/a", "#n/a n/a"}
+MISSING = {
+    "?",
+    "??",
+    ".",
+    "-",
+    "--",
+    "n.a.",
+    "nan",
+    "-nan",
+    "none",
+    "null",
+    "na",
+    "#na",
+    "<na>",
+    "n/a",
+    "#n/a",
+    "#n/a n/a",
+}
 
 
 @dataclass

@@ -288,7 +288,7 @@ class TestAllCodes:
         assert list(key)[2:] == [expected]
 
     def test_a_code_per_line(self, add, tmp_path):
-        (tmp_path / "codes.txt").write_text("00001\n61110\n\n00002\n")
+        (tmp_path / "codes.txt").write_text("00001\n61110 \n\n 00002\n")
         key, _ = add(tmp_path / "codes.txt")
         assert list(key)[2:] == ["00001", "00002"]
 
@@ -382,7 +382,8 @@ class TestPreparedFolders:
         (prepared / "data_train.csv").write_text("edited")
         assert not is_prepared(prepared)
         _, report = prepare(prepared.parent / "data.csv", "occ1", formatter, prepared, 0.1)
-        assert "data_train.csv from before is replaced" in report.summary()
+        assert "data_train.csv from before is now data_train.csv.before" in report.summary()
+        assert (prepared / "data_train.csv.before").read_text() == "edited"
         assert is_prepared(prepared)
 
     def test_facts(self, prepared):

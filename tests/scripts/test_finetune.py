@@ -117,6 +117,32 @@ def test_flags_that_disagree_with_a_prepared_folder_are_named(arguments, capsys)
     assert "has no column 'hisco': it was prepared with --target-cols code" in err
 
 
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        (["--block-size", "7"], "another number of tokens a code, 5 and not 7 (--block-size)"),
+        (["--freeze-encoder"], "last.bin is from a run without --freeze-encoder"),
+    ],
+)
+def test_a_run_goes_on_with_the_flags_that_decide_its_weights(arguments, tmp_path, capsys, flag, message):
+    assert outcome(capsys, arguments)[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    code, _, err = outcome(capsys, [*arguments, "--max-steps", "4", *flag])
+    assert code == 2
+    assert message in err
+    assert "Give the flags that the run was started with, or another save folder" in err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_a_folder_of_another_run_is_left_as_it_is(arguments, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.bin").write_bytes(b"weights")
+    code, _, err = outcome(capsys, arguments)
+    assert code == 2
+    assert "last.bin is from a run whose data_train.csv, data_val.csv and key.csv are no longer all there" in err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["last.bin"]
+
+
 def test_hand_edits_that_do_not_fit_are_named(arguments, tmp_path, capsys):
     assert outcome(capsys, [*arguments, "--prepare-only"])[0] == 0
     for name in ("data_train.csv", "data_val.csv"):

@@ -77,6 +77,18 @@ def test_general_purpose_codes_get_a_key_of_their_own(arguments, tmp_path, hisco
     assert state["model"]["linear_decoder.weight"].shape[0] == 5
 
 
+def test_a_key_is_written_only_for_data_that_are_good(arguments, tmp_path, hisco_table, capsys):
+    argv = [*arguments, "--formatter", "gpf", "--target-cols", "code", "--block-size", "3"]
+    bad = str(hisco_table("bad.csv", ["en,farmer,a b", "en,smith,c"], "lang,occ1,code"))
+    good = str(hisco_table("good.csv", ["en,farmer,ab", "en,smith,c"], "lang,occ1,code"))
+    code, _, err = outcome(capsys, [*argv, "--train-data", bad, "--val-data", good])
+    assert code == 2
+    assert "1 cell: a code that the formatter cannot write" in err
+    assert not (tmp_path / "run").exists()
+    assert outcome(capsys, [*argv, "--train-data", good, "--val-data", good])[0] == 0
+    assert (tmp_path / "run" / "key.csv").read_text() == "system_code,code\nab,0\nc,1\n"
+
+
 def test_a_given_key_decides_the_classes(arguments, tmp_path, hisco_table, capsys):
     table = hisco_table("own.csv", ["en,farmer,a", "en,smith,b"], "lang,occ1,code")
     key = tmp_path / "given.csv"

@@ -132,8 +132,46 @@ def test_a_file_of_something_else_is_named(folder):
 
 
 def test_an_empty_folder_has_no_checkpoint(tmp_path):
-    CheckpointFolder(tmp_path).save_best(state(1))
     assert CheckpointFolder(tmp_path).load_newest() is None
+
+
+def test_the_best_state_is_taken_where_it_is_the_only_one(tmp_path):
+    CheckpointFolder(tmp_path).save_best(state(1))
+    loaded, path = CheckpointFolder(tmp_path).load_newest()
+    assert (loaded["step"], path.name) == (1, "best.bin")
+
+
+def test_a_best_state_that_could_not_be_written_keeps_no_later_one_away(tmp_path, monkeypatch, capsys):
+    from histocc.training import checkpoint
+    from histocc.training.loop import Intervals, TrainingLoop
+
+    model = torch.nn.Linear(1, 1)
+    losses = iter([3.0, 1.0, 2.0, 2.5])
+    monkeypatch.setattr(checkpoint, "_RETRY_SECONDS", 0.0)
+    roomy = shutil.disk_usage(tmp_path)
+
+    def evaluate() -> dict[str, float]:
+        loss = next(losses)
+        free = 0 if loss == 1.0 else roomy.free
+        monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: roomy._replace(free=free))
+        return {"val_loss": loss}
+
+    loop = TrainingLoop(
+        model=model,
+        compute_loss=lambda module, batch: {"loss": module(batch["input_ids"]).sum()},
+        optimizer=torch.optim.SGD(model.parameters(), 0.1),
+        scheduler=None,
+        device=torch.device("cpu"),
+        total_steps=4,
+        evaluate=evaluate,
+        intervals=Intervals(evaluate=1),
+        checkpoints=CheckpointFolder(tmp_path),
+        show_progress=False,
+    )
+    loop.run(lambda epoch: [{"input_ids": torch.ones(2, 1)}] * 4)
+    assert "the best state (step 2) could not be saved" in capsys.readouterr().err
+    best = read_torch_file(tmp_path / "best.bin")
+    assert (best["step"], best["best_val_loss"]) == (3, 2.0)
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import re
 import shutil
 import signal
 import time
@@ -95,6 +96,75 @@ def test_a_run_taken_up_in_an_epoch_goes_on_to_the_bit(name, argv, tmp_path):
     second = Running(script, argv(taken_up, *flags), log=tmp_path / "second.log")
     assert second.wait() == 0, second.output
     assert_same_run(alone, taken_up)
+
+
+def test_a_run_killed_before_its_first_save_goes_on_from_its_best_state(argv, tmp_path):
+    flags = ["--num-epochs", 3, "--eval-interval", 5, "--save-interval", 10_000]
+    alone, folder = tmp_path / "alone", tmp_path / "killed"
+    left_alone = Running(script, argv(alone, *flags), log=tmp_path / "alone.log")
+    run = Running(script, argv(folder, *flags), log=tmp_path / "first.log")
+    run.wait_for("evaluation at step 5")
+    run.signal(signal.SIGKILL)
+    run.wait()
+    while not (folder / "best.bin").exists():  # killed before it was written
+        run = Running(script, argv(folder, *flags), log=tmp_path / "again.log")
+        run.wait_for("evaluation at step 5")
+        time.sleep(0.2)
+        run.signal(signal.SIGKILL)
+        run.wait()
+    assert not (folder / "last.bin").exists()
+    second = Running(script, argv(folder, *flags), log=tmp_path / "second.log")
+    assert second.wait() == 0, second.output
+    assert re.search(r"start +step \d+, from .*best\.bin", second.output)
+    assert left_alone.wait() == 0, left_alone.output
+    assert_same_run(alone, folder)
+
+
+def test_figures_of_another_run_are_set_aside(argv, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "logs.csv").write_text("step,val_loss\n7,0.5\n")
+    run = Running(script, argv(folder, "--max-steps", 2), log=tmp_path / "log")
+    assert run.wait() == 0, run.output
+    assert (folder / "logs.1.csv").read_text() == "step,val_loss\n7,0.5\n"
+    assert [row["step"] for row in logged(folder)] == ["2"]
+
+
+def test_flags_that_cannot_change_are_refused_and_leave_the_folder_as_it_was(argv, tmp_path):
+    folder = tmp_path / "run"
+    run = Running(script, argv(folder, "--max-steps", 2), log=tmp_path / "log")
+    assert run.wait() == 0, run.output
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "logs.csv").write_text("garbage\n,,\n")
+    garbled = Running(script, argv(folder, "--max-steps", 3), log=tmp_path / "garbled")
+    assert garbled.wait() == 2
+    assert "logs.csv is no table of figures by 'step' any more" in garbled.output
+    (folder / "logs.csv").write_bytes(before["logs.csv"])
+    for number, (flags, message) in enumerate(
+        [
+            (["--max-len", 99_999], "--max-len is 99999, but the encoder"),
+            (["--max-len", 1], "--max-len is 1; the marks of beginning and end alone take 2"),
+        ]
+    ):
+        refused = Running(script, argv(folder, "--max-steps", 3, *flags), log=tmp_path / str(number))
+        assert refused.wait() == 2, refused.output
+        assert message in refused.output
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_every_flag_that_changes_is_told(argv, tmp_path):
+    folder = tmp_path / "run"
+    run = Running(script, argv(folder, "--max-steps", 2), log=tmp_path / "log")
+    assert run.wait() == 0, run.output
+    again = Running(
+        script,
+        argv(folder, "--max-steps", 3, "--augmentation-prob", 0.9, "--max-val-samples", 3, "--warmup-pct", 0.05),
+        log=tmp_path / "again",
+    )
+    assert again.wait() == 0, again.output
+    assert "--augmentation-prob 0.9 differs from the checkpoint's 0.3; the flag's is used" in again.output
+    assert "--max-val-samples 3 differs from the checkpoint's None; the flag's is used" in again.output
+    assert "--warmup-pct" not in again.output
 
 
 def test_a_run_that_is_complete_stays_as_it_is_and_can_be_made_longer(argv, tmp_path):
