@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--epochs", type=cli.positive_int, default=50, help="passes over the training data")
     run.add_argument("--batch-size", type=cli.positive_int, default=256, help="rows per process and batch")
     run.add_argument("--learning-rate", type=float, default=2e-5, help="highest learning rate")
-    run.add_argument("--log-interval", type=cli.positive_int, default=100, help="steps between figures of training")
+    run.add_argument("--log-interval", type=cli.positive_int, default=cli.LOG_INTERVAL, help=cli.LOG_INTERVAL_HELP)
     run.add_argument(
         "--save-interval", type=cli.positive_int, default=5000, help="steps between checkpoints within an epoch"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from histocc.training.checkpoint import write_atomically
 
-HOW_TO_GET = "No figure of losses and accuracies is drawn, since matplotlib is missing: pip install histocc[plots]"
+HOW_TO_GET = "No figure of losses and accuracies is drawn, since matplotlib is missing: pip install 'histocc[plots]'"
 
 _TRAINING, _VALIDATION, _REFERENCE = "#1f77b4", "#d95f02", "#666666"
 

@@ -425,7 +425,7 @@ def _parquet_file(path: Path) -> Any:
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise UsageError(
-            f"Reading {path} needs pyarrow: run `pip install histocc[parquet]`, or save the table as CSV"
+            f"Reading {path} needs pyarrow: run `pip install 'histocc[parquet]'`, or save the table as CSV"
         ) from error
     try:
         return ParquetFile(path)

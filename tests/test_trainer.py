@@ -165,7 +165,7 @@ def test_a_new_run_does_not_mix_its_figures_with_an_old_ones(tiny_canine_config,
 def test_without_matplotlib_a_line_says_how_to_get_the_figure(tiny_canine_config, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(plots, "can_draw", lambda: False)
     run_trainer(tiny_canine_config, data, tmp_path, epochs=2)
-    assert capsys.readouterr().out.count("pip install histocc[plots]") == 1
+    assert capsys.readouterr().out.count("pip install 'histocc[plots]'") == 1
     assert not list(tmp_path.glob("*.png"))
 
 

@@ -25,6 +25,8 @@ from histocc.training.distributed import (
 )
 from histocc.training.precision import AMP_DTYPES, set_tf32
 
+LOG_INTERVAL = 100
+LOG_INTERVAL_HELP = "steps between figures of training; at the default, at most a tenth of the run"
 _WARMUP_SHARE = 0.05
 
 
@@ -178,7 +180,7 @@ def add_mixer_arguments(
         default=seq2seq_weight,
         help="weight of the decoder's loss, 0..1; rest: flat head",
     )
-    run.add_argument("--log-interval", type=positive_int, default=100, help="steps between figures of training")
+    run.add_argument("--log-interval", type=positive_int, default=LOG_INTERVAL, help=LOG_INTERVAL_HELP)
     run.add_argument("--eval-interval", type=positive_int, default=1000, help="steps between evaluations")
     run.add_argument("--save-interval", type=positive_int, default=save_interval, help="steps between checkpoints")
     run.add_argument(

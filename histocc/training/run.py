@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from histocc.dataloader.samplers import TrainBatchSampler
 from histocc.errors import UsageError
-from histocc.training.cli import warmup_of, write_arguments
+from histocc.training.cli import LOG_INTERVAL, warmup_of, write_arguments
 from histocc.training.distributed import Processes
 from histocc.training.loop import TrainingLoop
 from histocc.training.reporting import header
@@ -104,8 +104,10 @@ def disagreements(saved: Mapping[str, Any] | None, current: Mapping[str, Any], c
 
 
 def log_interval(args: argparse.Namespace, steps: Steps) -> int:
-    """Steps between figures: as the flag says, but a short run shows ten times how it goes."""
-    return max(1, min(args.log_interval, steps.total // 10))
+    """Steps between figures: as the flag says; at its default a short run shows ten times how it goes."""
+    if args.log_interval != LOG_INTERVAL:
+        return args.log_interval
+    return max(1, min(LOG_INTERVAL, steps.total // 10))
 
 
 def batch_size_fact(args: argparse.Namespace, processes: Processes) -> str:

@@ -112,7 +112,7 @@ def test_numbers_in_parquet_become_text_without_decimals(tmp_path):
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     path = write(tmp_path / "t.parquet", "")
-    with pytest.raises(UsageError, match=r"pip install histocc\[parquet\]"):
+    with pytest.raises(UsageError, match=r"pip install 'histocc\[parquet\]'"):
         read_hisco(path)
 
 
