@@ -89,12 +89,16 @@ def check_arguments(args: argparse.Namespace) -> Any:
     """Raise one UsageError with everything that is wrong with the flags; return the descriptions they name, or None."""
     from histocc.preparation import check_arguments as check_preparation
     from histocc.preparation import is_prepared
+    from histocc.tables import file_fault
 
     problems = Problems()
     cli.check_mixer_arguments(args, problems)
     cli.check_shares(args, problems, "description_prob")
     if args.all_codes_col is not None and args.all_codes_file is None:
         problems.add("--all-codes-col names a column of --all-codes-file, which is not given")
+    fault = None if args.all_codes_file is None else file_fault(Path(args.all_codes_file))
+    if fault is not None:
+        problems.add(f"--all-codes-file: {fault}")
     descriptions = problems.run(_descriptions, args) if args.include_descriptions else None
     if args.target_cols is None:
         problems.add("--target-cols is missing: the names of the columns that hold the codes")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -12,7 +12,14 @@ class UsageError(ValueError):
     """Bad usage or bad input; the message is complete: what is wrong, where, and what to do about it.
 
     The scripts print the message without a traceback and end with exit code 2.
+
+    Attributes:
+        problems: the messages of several problems that the message lists; empty where it is about one.
     """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class Problems:
@@ -30,11 +37,12 @@ class Problems:
             self.messages.append(message)
 
     def run(self, action: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
-        """Call `action` and return its result; where it raises a `UsageError`, note that and return None."""
+        """Call `action` and return its result; where it raises a `UsageError`, note what it says and return None."""
         try:
             return action(*args, **kwargs)
         except UsageError as error:
-            self.add(str(error))
+            for message in error.problems or (str(error),):
+                self.add(message)
             return None
 
     def raise_if_any(self) -> None:
@@ -43,4 +51,4 @@ class Problems:
             raise UsageError(self.messages[0])
         if self.messages:
             listed = "\n".join("  - " + m.replace("\n", "\n    ") for m in self.messages)
-            raise UsageError(f"{len(self.messages)} problems:\n{listed}")
+            raise UsageError(f"{len(self.messages)} problems:\n{listed}", self.messages)

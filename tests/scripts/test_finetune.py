@@ -358,7 +358,7 @@ def test_descriptions_are_joined(arguments, tmp_path, capsys):
         (["--block-size", "4", "--drop-bad-labels"], "No row of table.csv would be left"),
         (["--block-size", "400", "--allow-codes-shorter-than-block-size"], "labels are 402 tokens long"),
         (["--max-len", "4000"], "--max-len is 4000, but the encoder"),
-        (["--all-codes-file", "no.csv"], "no.csv"),
+        (["--all-codes-file", "no.csv"], "--all-codes-file: There is no file no.csv"),
         (["--all-codes-col", "x"], "--all-codes-col names a column of --all-codes-file"),
         (["--include-descriptions"], "--include-descriptions needs --descriptions-file"),
         (["--description-prob", "2"], "--description-prob is 2.0; it must lie in 0..1"),
@@ -429,6 +429,8 @@ def test_all_problems_with_the_flags_are_told_at_once(capsys):
         "--include-descriptions needs --descriptions-file",
     ):
         assert part in err
+    assert err.startswith("Error: 5 problems:\n")
+    assert err.count("\n  - ") == 5
 
 
 def test_no_table_at_all(capsys, tmp_path):
