@@ -131,9 +131,9 @@ class Table:
         """What the owner of the files should know, a line each."""
         lines = []
         if self.hidden_codes:
-            lines.append(f"{self.hidden_codes:,} codes stand behind an empty code column of their row and are not read")
+            lines.append(f"codes behind a row's first empty code column, which are not read: {self.hidden_codes:,}")
         if self.blank_texts:
-            lines.append(f"{self.blank_texts:,} rows have no description")
+            lines.append(f"rows without a description: {self.blank_texts:,}")
         return lines
 
 

@@ -136,7 +136,7 @@ def test_the_first_missing_code_ends_the_row_unless_told_otherwise(tmp_path):
         read_hisco(path)
     table = read_hisco(path, require_code=False)
     assert (table.labels >= 0).tolist() == [[True, False, False, False, False], [False] * 5]
-    assert table.notes() == ["2 codes stand behind an empty code column of their row and are not read"]
+    assert table.notes() == ["codes behind a row's first empty code column, which are not read: 2"]
     table = read_hisco(path, require_code=False, gap_ends_row=False)
     assert (table.labels >= 0).tolist() == [[True, False, True, False, False], [False, False, True, False, False]]
     assert table.notes() == []
@@ -144,7 +144,7 @@ def test_the_first_missing_code_ends_the_row_unless_told_otherwise(tmp_path):
 
 def test_rows_without_a_description_are_counted(tmp_path):
     path = write(tmp_path / "t.csv", "occ1,lang,code1,code2,code3,code4,code5\n,en,5,,,,\n  ,en,5,,,,\nx,en,5,,,,\n")
-    assert read_hisco(path).notes() == ["2 rows have no description"]
+    assert read_hisco(path).notes() == ["rows without a description: 2"]
 
 
 def test_cells_are_named_in_the_order_of_the_file(tmp_path):
