@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import sys
@@ -284,7 +285,8 @@ def check_folder(folder: str | os.PathLike[str], flag: str) -> None:
 def run_script(script: Callable[[argparse.Namespace, Processes], int], args: argparse.Namespace) -> int:
     """Start the processes, run `script`, report a failure once, and end all processes.
 
-    Returns the exit code: the script's own, 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C.
+    Returns the exit code: the script's own, 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C. One of several
+    processes does not return but ends with it.
     """
     set_tf32(args.tf32)
     processes = Processes()
@@ -292,6 +294,8 @@ def run_script(script: Callable[[argparse.Namespace, Processes], int], args: arg
         processes = start_processes()
         code = script(args, processes)
         finish_processes(processes)
+        if processes.world_size > 1:
+            _leave(code)
         return code
     except KeyboardInterrupt:
         return _fail(processes, "Interrupted.", 130)
@@ -308,6 +312,15 @@ def run_script(script: Callable[[argparse.Namespace, Processes], int], args: arg
         if processes.world_size > 1 and is_connection_loss(error):
             return _fail(processes, LOST_PEER, 1)
         return _fail(processes, traceback.format_exc(), 1)
+
+
+def _leave(code: int) -> None:
+    # DistributedDataParallel does not let go of its group, whose threads abort the process, or wait for ever, where
+    # they want the GIL while the interpreter ends. So it is not ended; who waits for its end (wandb, workers) is told.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _fail(processes: Processes, message: str, code: int) -> int:

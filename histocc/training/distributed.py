@@ -26,6 +26,8 @@ _FAILED = "histocc/failed"
 # Dead peers are noticed by their closed connections; the time limit is for a machine that falls silent.
 _TIMEOUT = timedelta(minutes=30)
 _LIFETIME = timedelta(days=365)
+# At the end all are within milliseconds of each other; more is a process that died there, with everything saved.
+_PARTING_SECONDS = 30.0
 
 
 def environment_rank() -> tuple[int, int, int]:
@@ -55,7 +57,8 @@ class Processes:
     device
         Where this process computes.
     control
-        gloo group over all processes; None for a single process.
+        gloo group over all processes; None for a single process, and once all are done. To be referred to from nowhere
+        else, since its threads end with the last reference.
     store
         Key-value store that outlives a failing process; None for a single process.
     watch
@@ -226,10 +229,32 @@ class Watch(threading.Thread):
 
 
 def finish_processes(processes: Processes) -> None:
-    """Leave the process group in good order, once all processes are done."""
-    if processes.watch is not None:
-        processes.watch.leave()
-        dist.destroy_process_group()
+    """Leave the process groups in good order, once all processes are done; there are no collectives afterwards."""
+    if processes.watch is None:
+        return
+    processes.watch.leave()
+    # Nobody may close a connection while others still wait for the result of the last handshake.
+    _meet(processes, "histocc/parting", wait=True)
+    dist.destroy_process_group()
+    # A worker thread of gloo takes the GIL to let go of a tensor that Python made, which may be some time after the
+    # collective. If the interpreter is ending by then, the process aborts. Destroying a group leaves its threads alone;
+    # only with the last reference do they end, and are waited for.
+    processes.control = processes.watch = None
+    # The store may live in the main process and must not go before the others have read their last from it.
+    _meet(processes, "histocc/parted", wait=processes.is_main)
+
+
+def _meet(processes: Processes, key: str, wait: bool) -> None:
+    """Count this process at `key`; with `wait`, return once all are."""
+    deadline = time.monotonic() + _PARTING_SECONDS
+    try:
+        here = processes.store.add(key, 1)
+        while wait and here < processes.world_size and time.monotonic() < deadline:
+            time.sleep(0.01)
+            here = processes.store.add(key, 0)
+    except (RuntimeError, OSError):
+        # The store died with the process that held it. Nothing is left to be done together.
+        return
 
 
 class StopAgreement:
@@ -241,12 +266,13 @@ class StopAgreement:
     """
 
     def __init__(self, processes: Processes) -> None:
-        self._control = processes.control
+        self._processes = processes
         self._pending: tuple[Any, torch.Tensor] | None = None
 
     def exchange(self, requested: bool) -> bool:
         """Tell the others whether a stop was requested here; return whether all stop now."""
-        if self._control is None:
+        control = self._processes.control
+        if control is None:
             return requested
         decision = False
         if self._pending is not None:
@@ -254,5 +280,5 @@ class StopAgreement:
             work.wait()
             decision = bool(flag.item())
         flag = torch.tensor([int(requested)])
-        self._pending = (dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self._control, async_op=True), flag)
+        self._pending = (dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=control, async_op=True), flag)
         return decision

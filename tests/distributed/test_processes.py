@@ -84,6 +84,21 @@ def figures(path: Path) -> dict[str, dict[str, float]]:
     return content
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="slows single threads down as Linux does it")
+def test_processes_end_in_order_though_threads_are_late(argv, tmp_path):
+    flags = argv(tmp_path / "run", "--max-steps", 2)
+    run = Torchrun(tmp_path / "log", "--nproc-per-node", 2, do=("train_with_late_threads", flags))
+    assert run.wait() == 0, run.output
+    assert "Trained to step 2" in run.output
+    assert "terminate called" not in run.output
+
+
+def test_what_is_registered_for_the_end_runs_on_every_process(argv, tmp_path):
+    ranks = start_ranks(work.leave_and_tell, argv(tmp_path / "run", "--max-steps", 1), world_size=2, folder=tmp_path)
+    assert_all_end(ranks, 0, 0)
+    assert [run.output.count("told of the end") for run in ranks] == [1, 1]
+
+
 def test_two_machines_train_a_model_with_a_frozen_encoder_and_one_process_writes(argv, inputs, tmp_path):
     folder, records = tmp_path / "run", tmp_path / "records"
     records.mkdir()

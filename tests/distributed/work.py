@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
@@ -188,6 +189,43 @@ def train_until(argv: list[str], what: str) -> int:
 def train_on_own_data(argv: list[str], tables: str) -> int:
     """Train; each rank reads `tables/<rank>.csv`."""
     return script([*argv, "--train-data", f"{tables}/{rank()}.csv"])
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+class Dawdler:
+    """Global that lets other threads run once the interpreter has begun to end."""
+
+    def __init__(self) -> None:
+        self._sleep = time.sleep
+
+    def __del__(self) -> None:
+        self._sleep(0.3)
+
+
+def train_with_late_threads(argv: list[str]) -> int:
+    """Train; at the end the threads of gloo get the processor only while all others sleep, as on a busy machine."""
+    from histocc.training import cli
+
+    globals()["dawdler"] = Dawdler()
+    finish = cli.finish_processes
+
+    def slow_down(processes: Any) -> None:
+        for thread in map(int, os.listdir("/proc/self/task")):
+            os.sched_setaffinity(thread, {min(os.sched_getaffinity(0))})
+            if "gloo_runloop" in Path(f"/proc/self/task/{thread}/comm").read_text():
+                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+        finish(processes)
+
+    cli.finish_processes = slow_down
+    return script(argv)
+
+
+def leave_and_tell(argv: list[str]) -> int:
+    """Train; whoever registered for the end of the process is heard."""
+    atexit.register(print, "told of the end")
+    return script(argv)
 
 
 if __name__ == "__main__":
