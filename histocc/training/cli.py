@@ -16,6 +16,7 @@ import torch
 
 from histocc.errors import Problems, UsageError
 from histocc.training.bad_numbers import NumbersGoneBad
+from histocc.training.checkpoint import write_atomically
 from histocc.training.distributed import (
     LOST_PEER,
     Processes,
@@ -46,7 +47,12 @@ class ScriptParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         """Print usage and message on the main process; end with exit code 2 on all."""
-        if environment_rank()[0] == 0:
+        try:
+            speaks = environment_rank()[0] == 0
+        except UsageError:
+            # Which process this is will be asked, and complained about, once the line can be parsed.
+            speaks = True
+        if speaks:
             super().error(message)
         sys.exit(2)
 
@@ -64,6 +70,17 @@ def non_negative_int(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
+    return value
+
+
+def seed_number(text: str) -> int:
+    """Argument type: a seed that every generator of random numbers takes."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to {2**63 - 1}")
     return value
 
 
@@ -121,7 +138,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, script: str) -> None:
         help=f"a complete run on the sample data that ships with the package, in runs/demo-{script}; given flags win",
     )
     run.add_argument(
-        "--seed", type=int, default=42, help="seed of data order, augmentation, initialisation and dropout"
+        "--seed", type=seed_number, default=42, help="seed of data order, augmentation, initialisation and dropout"
     )
     run.add_argument("--max-steps", type=positive_int, default=None, help="optimizer steps of the run (all epochs)")
     run.add_argument(
@@ -252,29 +269,50 @@ def parse_with_demo(
 
 
 def write_arguments(path: str | os.PathLike[str], args: argparse.Namespace) -> None:
-    """Write the arguments as YAML, one ``name: value`` a line (JSON values are YAML)."""
+    """Write the arguments as YAML, one ``name: value`` a line (JSON values are YAML).
+
+    Raises UsageError where the file cannot be written.
+    """
     lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in sorted(vars(args).items())]
-    Path(path).write_text("".join(lines), encoding="utf-8")
+    try:
+        write_atomically(Path(path), lambda file: file.write("".join(lines).encode()))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def make_folder(folder: str | os.PathLike[str], flag: str) -> Path:
     """Create the save folder and make sure that it can be written to.
 
-    Raises UsageError naming `flag` where the path is a file or the folder is read-only.
+    Raises UsageError naming `flag` where that cannot be done.
     """
     path = Path(folder)
     check_folder(path, flag)
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{flag} {path}: the folder cannot be created: {error.strerror}") from error
     return path
 
 
 def check_folder(folder: str | os.PathLike[str], flag: str) -> None:
     """Raise UsageError if `folder` can be neither used nor created; nothing is created yet."""
     path = Path(folder)
+    try:
+        _check_folder(path, flag)
+    except PermissionError as error:
+        closed = next((each for each in reversed(path.parents) if not os.access(each, os.X_OK)), path.parent)
+        raise UsageError(f"{flag} {path}: no permission to look into {closed}; give a folder of your own") from error
+    except OSError as error:
+        raise UsageError(f"{flag} {path}: {error.strerror}; give another folder") from error
+
+
+def _check_folder(path: Path, flag: str) -> None:
     if path.exists() and not path.is_dir():
         raise UsageError(f"{flag} {path}: this is a file; give a folder")
     parent = path
     while not parent.exists():
+        if parent.is_symlink():
+            raise UsageError(f"{flag} {path}: {parent} is a link to {os.readlink(parent)}, which is not there")
         parent = parent.parent
     if not parent.is_dir():
         raise UsageError(f"{flag} {path}: {parent} is a file; give a folder")

@@ -28,22 +28,45 @@ _TIMEOUT = timedelta(minutes=30)
 _LIFETIME = timedelta(days=365)
 # At the end all are within milliseconds of each other; more is a process that died there, with everything saved.
 _PARTING_SECONDS = 30.0
+_ADVICE = "start the script with torchrun, which sets these variables, or unset WORLD_SIZE for a single process"
 
 
 def environment_rank() -> tuple[int, int, int]:
     """Rank, local rank and number of processes as torchrun's environment gives them; 0, 0, 1 without it.
 
-    Raises UsageError where ``WORLD_SIZE`` asks for several processes and ``RANK`` does not say which one this is.
+    Raises UsageError where ``WORLD_SIZE``, ``RANK`` and ``LOCAL_RANK`` do not say how many processes there are and
+    which one this is.
     """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    world_size = _environment_number("WORLD_SIZE", 1)
     if world_size <= 1:
         return 0, 0, 1
-    if "RANK" not in os.environ:
+    _require(world_size, "which process this is", "RANK")
+    rank = _environment_number("RANK")
+    if rank >= world_size:
         raise UsageError(
-            f"the environment says WORLD_SIZE={world_size} but not which process this is (RANK); start the script with "
-            "torchrun, or unset WORLD_SIZE for a single process"
+            f"the environment says RANK={rank}, but with WORLD_SIZE={world_size} ranks go from 0 to {world_size - 1}; "
+            + _ADVICE
         )
-    return int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0")), world_size
+    return rank, _environment_number("LOCAL_RANK", 0), world_size
+
+
+def _environment_number(name: str, default: int | str = "") -> int:
+    text = os.environ.get(name, str(default))
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise UsageError(f"the environment says {name}={text}, which is not a whole number from 0 on; {_ADVICE}")
+    return number
+
+
+def _require(world_size: int, what: str, *names: str) -> None:
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        raise UsageError(
+            f"the environment says WORLD_SIZE={world_size} but not {what} ({', '.join(missing)}); {_ADVICE}"
+        )
 
 
 @dataclass
@@ -169,11 +192,16 @@ def pick_device(local_rank: int = 0) -> torch.device:
 
 
 def start_processes() -> Processes:
-    """Join the run that torchrun's environment describes; a single process joins nothing."""
+    """Join the run that torchrun's environment describes; a single process joins nothing.
+
+    Raises UsageError where the environment is not complete.
+    """
     rank, local_rank, world_size = environment_rank()
     device = pick_device(local_rank)
     if world_size == 1:
         return Processes(device=device)
+    _require(world_size, "where the processes meet", "MASTER_ADDR", "MASTER_PORT")
+    _environment_number("MASTER_PORT")
     store, rank, world_size = next(dist.rendezvous("env://", rank=rank, world_size=world_size, timeout=_TIMEOUT))
     store.set_timeout(_TIMEOUT)
     dist.init_process_group(

@@ -1,0 +1,120 @@
+"""Command lines, environments and folders that are wrong: one message, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from histocc.errors import UsageError
+from histocc.training import cli
+from tests.running import Running, script
+
+ADVICE = "start the script with torchrun, which sets these variables, or unset WORLD_SIZE for a single process"
+
+
+def test_seeds_are_what_every_generator_takes(capsys):
+    parser = cli.ScriptParser(prog="script")
+    cli.add_run_arguments(parser, "script")
+    assert parser.parse_args(["--seed", str(2**63 - 1)]).seed == 2**63 - 1
+    for seed in ("-5", "99999999999999999999999", "many", "1.5"):
+        with pytest.raises(SystemExit, match="2"):
+            parser.parse_args(["--seed", seed])
+        assert f"argument --seed: {seed} is not a whole number from 0 to {2**63 - 1}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 but not which process this is (RANK)"),
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE=abc, which is not a whole number from 0 on"),
+        ({"WORLD_SIZE": "2", "RANK": "first"}, "RANK=first, which is not a whole number from 0 on"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK=2, but with WORLD_SIZE=2 ranks go from 0 to 1"),
+        ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "-1"}, "LOCAL_RANK=-1, which is not a whole number from 0 on"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0"},
+            "WORLD_SIZE=2 but not where the processes meet (MASTER_ADDR, MASTER_PORT)",
+        ),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1"},
+            "WORLD_SIZE=2 but not where the processes meet (MASTER_PORT)",
+        ),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "http"},
+            "MASTER_PORT=http, which is not a whole number from 0 on",
+        ),
+    ],
+)
+def test_an_environment_that_describes_no_run_is_one_message(environment, message, argv, tmp_path):
+    run = Running(script, argv(tmp_path / "run"), log=tmp_path / "log", env=environment)
+    assert run.wait() == 2, run.output
+    assert run.output == f"Error: the environment says {message}; {ADVICE}\n"
+
+
+@pytest.mark.parametrize("size", ["2", "abc"])
+def test_a_bad_flag_is_said_whatever_the_environment(size, tmp_path):
+    run = Running(script, ["--bogus"], log=tmp_path / "log", env={"WORLD_SIZE": size})
+    assert run.wait() == 2, run.output
+    assert run.output.endswith("train_mixer.py: error: unrecognized arguments: --bogus\n")
+    assert "Traceback" not in run.output
+
+
+def test_a_save_folder_that_is_a_link_to_nowhere_is_one_message(argv, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "gone")
+    for folder in (link, link / "run"):
+        run = Running(script, argv(folder), log=tmp_path / f"{folder.name}.log")
+        assert run.wait() == 2, run.output
+        assert run.output == (
+            f"Error: --save-dir {folder}: {link} is a link to {tmp_path / 'gone'}, which is not there\n"
+        )
+
+
+def as_nobody(argv: list[str], folder: str) -> int:
+    """Target: the script in `folder`, by a user to whom permissions apply."""
+    os.chdir(folder)
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    return script(argv)
+
+
+def test_a_save_folder_below_one_that_may_not_be_searched_is_one_message(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0)
+    tmp_path.chmod(0o755)
+    run = Running(as_nobody, ["--save-dir", "closed/to/me"], str(tmp_path), log=tmp_path / "log")
+    assert run.wait() == 2, run.output
+    wanted = "--save-dir closed/to/me: no permission to look into closed; give a folder of your own"
+    assert wanted in run.output
+    assert "Traceback" not in run.output
+
+
+def test_a_save_folder_that_cannot_be_named_or_created_is_a_usage_error(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match=r"--save-dir .*x: File name too long; give another folder"):
+        cli.check_folder(tmp_path / ("x" * 300), "--save-dir")
+
+    def full(*_args: object, **_options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(UsageError, match=r"--save-dir .*run: the folder cannot be created: No space left on device"):
+        cli.make_folder(tmp_path / "run", "--save-dir")
+
+
+def test_arguments_are_written_whole_or_the_file_is_named(argv, tmp_path):
+    path = tmp_path / "args.yaml"
+    path.write_text("of another user")
+    path.chmod(0o444)
+    cli.write_arguments(path, argparse.Namespace(seed=1, language="dænsk"))
+    assert path.read_text(encoding="utf-8") == 'language: "dænsk"\nseed: 1\n'
+    assert [file.name for file in tmp_path.iterdir()] == ["args.yaml"]
+
+    taken = tmp_path / "run" / "args.yaml"
+    taken.mkdir(parents=True)
+    with pytest.raises(UsageError, match=rf"{re.escape(str(taken))} cannot be written: Is a directory"):
+        cli.write_arguments(taken, argparse.Namespace(seed=1))
+    run = Running(script, argv(taken.parent), log=tmp_path / "log")
+    assert run.wait() == 2, run.output
+    assert run.output == f"Error: {taken} cannot be written: Is a directory\n"
