@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,8 @@ SPLIT_SEED = 42
 
 def is_prepared(save_path: str | Path) -> bool:
     """Whether `data_train.csv`, `data_val.csv` and `key.csv` all stand in a folder."""
-    return all((Path(save_path) / name).is_file() for name in PREPARED_FILES)
+    # Unlike pathlib's, this says no where one may not look.
+    return all(os.path.isfile(Path(save_path) / name) for name in PREPARED_FILES)
 
 
 def prepare_finetuning_data(
