@@ -32,7 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
     table.add_argument("--target-cols", nargs="+", default=None, help="columns of the codes, first code first")
     table.add_argument("--language", default="unk", help="language of all rows, as a short code")
     table.add_argument("--language-col", default=None, help="column of the languages, instead of --language")
-    table.add_argument("--max-len", type=cli.positive_int, default=128, help="characters of a description, at most")
+    table.add_argument(
+        "--max-len", type=cli.positive_int, default=128, help="characters of language and description, at most"
+    )
     codes = parser.add_argument_group("codes")
     codes.add_argument("--block-size", type=cli.positive_int, default=5, help="characters (or parts) of a code")
     codes.add_argument("--use-within-block-sep", action="store_true", help="codes are lists of parts such as 1,13,0,0")

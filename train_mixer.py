@@ -39,7 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--block-size", type=cli.positive_int, default=5, help="gpf: tokens a code has at most")
     data.add_argument("--use-within-block-sep", action="store_true", help="gpf: codes are lists such as 1,13,0,0")
     data.add_argument("--key", default=None, help="gpf: file with the columns system_code, code (class of each code)")
-    data.add_argument("--max-len", type=cli.positive_int, default=128, help="characters of a description, at most")
+    data.add_argument(
+        "--max-len", type=cli.positive_int, default=128, help="characters of language and description, at most"
+    )
     data.add_argument("--num-transformations", type=cli.non_negative_int, default=3, help="per augmented description")
     data.add_argument("--augmentation-prob", type=float, default=0.3, help="share of descriptions augmented")
     data.add_argument("--unk-lang-prob", type=float, default=0.25, help="share of rows whose language is hidden")
