@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import Any
 
 from tests.running import script
@@ -17,7 +18,13 @@ def train_traced(argv: list[str]) -> int:
     def without_compiler(self: nn.Module, *, dynamic: bool, options: dict[str, Any] | None) -> None:
         compile_(self, dynamic=dynamic, backend="eager", fullgraph=True)
 
+    def tell() -> None:
+        graphs, breaks = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
+        print(f"graphs {graphs}, breaks {breaks}", flush=True)
+
     nn.Module.compile = without_compiler
+    # One of several processes ends with the script, a single one comes back.
+    atexit.register(tell)
     code = script([*argv, "--compile"])
-    print(f"graphs {counters['stats']['unique_graphs']}, breaks {sum(counters['graph_break'].values())}")
+    tell()
     return code
