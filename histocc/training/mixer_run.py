@@ -185,14 +185,12 @@ def _check_task(saved: Mapping[str, Any], settings: Mapping[str, Any], source: P
     for name, what, flag in (
         ("max_num_codes", "codes a row", "--target-cols"),
         ("block_size", "tokens a code", "--block-size"),
-        ("freeze_encoder", "frozen encoder", "--freeze-encoder"),
     ):
-        if saved.get(name, settings[name]) != settings[name]:
-            problems.add(
-                f"{source} is from a run with another number of {what}, {saved[name]} and not {settings[name]} ({flag})"
-                if name != "freeze_encoder"
-                else f"{source} is from a run {'with' if saved[name] else 'without'} {flag}"
-            )
+        before, now = saved.get(name, settings[name]), settings[name]
+        if before != now:
+            problems.add(f"{source} is from a run with another number of {what}, {before} and not {now} ({flag})")
+    if saved.get("freeze_encoder", settings["freeze_encoder"]) != settings["freeze_encoder"]:
+        problems.add(f"{source} is from a run {'with' if saved['freeze_encoder'] else 'without'} --freeze-encoder")
     if problems:
         problems.add("Give the flags that the run was started with, or another save folder")
     problems.raise_if_any()
