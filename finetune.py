@@ -161,13 +161,14 @@ def _prepare(args: argparse.Namespace, formatter: Any) -> None:
 def _check_start(args: argparse.Namespace, formatter: Any) -> None:
     """Try what the run starts from, on a model with a single class, so that nothing is written if it cannot be had."""
     from histocc.errors import UsageError
+    from histocc.training.checkpoint import CheckpointFolder
     from histocc.training.mixer_run import build_model
     from histocc.weights import load_initial_weights
 
-    checkpoint = next(Path(args.save_path).glob("*.bin"), None)
-    if checkpoint is not None:
+    checkpoints = CheckpointFolder(args.save_path).files()
+    if checkpoints:
         raise UsageError(
-            f"{checkpoint} is from a run whose data_train.csv, data_val.csv and key.csv are no longer all there: "
+            f"{checkpoints[0]} is from a run whose data_train.csv, data_val.csv and key.csv are no longer all there: "
             f"choose another --save-path, put the files back, or move the checkpoints away to begin anew"
         )
     model = build_model(args, formatter, num_classes_flat=1)

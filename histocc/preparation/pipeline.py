@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
 from histocc.errors import Problems, UsageError
 from histocc.formatter import BlockyFormatter
 from histocc.tables import column_names, file_fault
@@ -44,7 +45,6 @@ PREPARED_FILES = (TRAIN_FILE, VAL_FILE, KEY_FILE)
 REJECTED_FILE = "rejected_rows.csv"
 FACTS_FILE = "preparation.json"
 TEXT_COLUMN, LANGUAGE_COLUMN = "occ1", "lang"
-UNKNOWN_LANGUAGE = "unk"
 ALL_CODES_COLUMNS = ("pst2_1", "system_code", "code")
 SPLIT_SEED = 42
 

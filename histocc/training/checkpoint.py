@@ -198,6 +198,11 @@ class CheckpointFolder:
         found = [(int(m[1]), p) for p in self.folder.glob("*.bin") if (m := _STEP_FILE.fullmatch(p.name))]
         return [path for _, path in sorted(found)]
 
+    def files(self) -> list[Path]:
+        """The checkpoints that there are, in the order in which a run is taken up from them."""
+        names = (self.folder / "last.bin", *reversed(self.step_files()), self.folder / "best.bin")
+        return [path for path in names if path.exists()]
+
     def save(self, state: dict[str, Any], *, best: bool = False) -> Path:
         """Write `state` as ``<step>.bin`` and ``last.bin`` (one file), and as ``best.bin`` where `best`.
 
@@ -245,10 +250,8 @@ class CheckpointFolder:
         RefusedFile
             A checkpoint holds pickled objects.
         """
-        names = (self.folder / "last.bin", *reversed(self.step_files()), self.folder / "best.bin")
-        candidates = [path for path in names if path.exists()]
         damaged: list[str] = []
-        for path in candidates:
+        for path in self.files():
             try:
                 state = read_torch_file(path)
                 if not isinstance(state, dict) or "model" not in state or "step" not in state:

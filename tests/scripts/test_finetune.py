@@ -141,6 +141,9 @@ def test_a_folder_of_another_run_is_left_as_it_is(arguments, tmp_path, capsys):
     assert code == 2
     assert "last.bin is from a run whose data_train.csv, data_val.csv and key.csv are no longer all there" in err
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["last.bin"]
+    # Weights to start from may lie there.
+    (tmp_path / "run" / "last.bin").rename(tmp_path / "run" / "published.bin")
+    assert outcome(capsys, [*arguments, "--max-steps", "1"])[0] == 0
 
 
 def test_hand_edits_that_do_not_fit_are_named(arguments, tmp_path, capsys):
