@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from histocc.errors import Problems
-from histocc.training import cli
-from histocc.training.distributed import Processes
+from histocc.processes.distributed import Processes
+from histocc.runs import command_line as cli
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
 def demo_defaults(given: argparse.Namespace) -> dict[str, Any]:
     """A run on the shipped raw table, sized for a laptop's CPU; `given` are the flags, of which all win."""
     from histocc.datasets import raw_sample_path
-    from histocc.training.demo import FINETUNE_DEMO
+    from histocc.runs.demo import FINETUNE_DEMO
 
     defaults = {**FINETUNE_DEMO, "save_path": "runs/demo-finetune"}
     if given.dataset is None:
@@ -89,9 +89,9 @@ def demo_defaults(given: argparse.Namespace) -> dict[str, Any]:
 
 def check_arguments(args: argparse.Namespace) -> Any:
     """Raise one UsageError with everything that is wrong with the flags; return the descriptions they name, or None."""
+    from histocc.files.tables import file_fault
     from histocc.preparation import check_arguments as check_preparation
     from histocc.preparation import is_prepared
-    from histocc.tables import file_fault
 
     problems = Problems()
     cli.check_mixer_arguments(args, problems)
@@ -161,8 +161,8 @@ def _prepare(args: argparse.Namespace, formatter: Any) -> None:
 def _check_start(args: argparse.Namespace, formatter: Any) -> None:
     """Try what the run starts from, on a model with a single class, so that nothing is written if it cannot be had."""
     from histocc.errors import UsageError
+    from histocc.runs.mixer import build_model
     from histocc.training.checkpoint import CheckpointFolder
-    from histocc.training.mixer_run import build_model
     from histocc.weights import load_initial_weights
 
     checkpoints = CheckpointFolder(args.save_path).files()
@@ -180,7 +180,7 @@ def finetune(args: argparse.Namespace, processes: Processes) -> int:
     """The script: check, prepare the table, read the data, train."""
     from histocc.formatter import construct_general_purpose_formatter
     from histocc.preparation import read_key, setup_finetuning_datasets
-    from histocc.training.mixer_run import MixerTask, run_mixer
+    from histocc.runs.mixer import MixerTask, run_mixer
 
     descriptions = check_arguments(args)
     formatter = construct_general_purpose_formatter(

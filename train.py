@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from histocc.errors import Problems
-from histocc.training import cli
-from histocc.training.distributed import Processes
+from histocc.processes.distributed import Processes
+from histocc.runs import command_line as cli
 
 _RESERVED_NAMES = ("last", "best")
 
@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
 def demo_defaults() -> dict[str, Any]:
     """A run on the shipped sample, sized for a laptop's CPU."""
     from histocc.datasets import sample_paths
-    from histocc.training.demo import FLAT_DEMO
+    from histocc.runs.demo import FLAT_DEMO
 
     return {**FLAT_DEMO, "save_dir": "runs/demo-train", "train_data": [str(path) for path in sample_paths()]}
 
@@ -108,7 +108,7 @@ def model_name(args: argparse.Namespace) -> str:
 
 def train(args: argparse.Namespace, processes: Processes) -> int:
     """The script: check, then read the data and train."""
-    from histocc.training.flat_run import run_flat
+    from histocc.runs.flat import run_flat
 
     check_arguments(args)
     save_dir = Path(args.save_dir)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from histocc.errors import Problems
-from histocc.training import cli
-from histocc.training.distributed import Processes
+from histocc.processes.distributed import Processes
+from histocc.runs import command_line as cli
 
 FORMATTERS = ("hisco", "occ1950", "gpf")
 NUM_CLASSES = {"hisco": 1919, "occ1950": 1000}
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 def demo_defaults() -> dict[str, Any]:
     """A run on the shipped sample, sized for a laptop's CPU."""
     from histocc.datasets import sample_paths
-    from histocc.training.demo import MIXER_DEMO
+    from histocc.runs.demo import MIXER_DEMO
 
     train, val = sample_paths()
     return {
@@ -121,7 +121,7 @@ def _key(args: argparse.Namespace, formatter: Any, save_dir: Path, processes: Pr
     if args.formatter != "gpf":
         return None
     from histocc.dataloader.codes import codes_in_order
-    from histocc.preparation.key import read_key
+    from histocc.files.key import read_key
 
     saved = save_dir / "key.csv"
     if not saved.exists():
@@ -134,7 +134,7 @@ def _key(args: argparse.Namespace, formatter: Any, save_dir: Path, processes: Pr
 
 def _make_folder(save_dir: Path, key: Mapping[str, int] | None) -> None:
     """The save folder and, for gpf, its key."""
-    from histocc.preparation.key import write_key
+    from histocc.files.key import write_key
 
     cli.make_folder(save_dir, "--save-dir")
     if key is not None and not (save_dir / "key.csv").exists():
@@ -145,7 +145,7 @@ def train_mixer(args: argparse.Namespace, processes: Processes) -> int:
     """The script: check, read the data, train."""
     from histocc.dataloader import OccDatasetMixerInMemMultipleFiles
     from histocc.dataloader.words import read_word_frequencies
-    from histocc.training.mixer_run import MixerTask, run_mixer
+    from histocc.runs.mixer import MixerTask, run_mixer
 
     check_arguments(args)
     formatter = _formatter(args)

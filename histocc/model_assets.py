@@ -11,7 +11,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from histocc.errors import UsageError
-from histocc.hub import without_progress_bars, without_retry_messages
+from histocc.files.hub import without_progress_bars, without_retry_messages
 from histocc.layers.attention import use_fused_attention
 from histocc.layers.canine import encode, encode_pooled
 from histocc.layers.decoder import MAX_TARGET_LENGTH, TransformerDecoder

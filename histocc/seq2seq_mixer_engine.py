@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from histocc.layers.masking import create_mask
 from histocc.loss import LossMixer
+from histocc.metrics.accuracies import order_invariant_hits
+from histocc.metrics.code_sets import CodeSetMetrics, summarise
+from histocc.processes.distributed import Processes
+from histocc.processes.signals import StopSignals
 from histocc.training.checkpoint import CheckpointFolder
-from histocc.training.distributed import Processes
 from histocc.training.evaluation import add_up_batches
 from histocc.training.loop import Batch, Intervals, TrainingLoop, dense_classes, unwrap
 from histocc.training.precision import Precision
 from histocc.training.reporting import LogFile
-from histocc.training.signals import StopSignals
-from histocc.utils.code_metrics import CodeSetMetrics, summarise
-from histocc.utils.masking import create_mask
-from histocc.utils.metrics import order_invariant_hits
 
 DataLoaders = Mapping[str, Iterable[Batch]]
 
@@ -209,7 +209,7 @@ def build_loop(
 
     track = None
     if log_wandb and processes.is_main:
-        from histocc.utils.log_util import wandb_log
+        from histocc.training.tracking import wandb_log
 
         track = wandb_log
     folder = Path(save_dir) if save_dir is not None else None

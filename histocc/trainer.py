@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from histocc import plots
-from histocc.training.checkpoint import CheckpointFolder, save_with_retry
-from histocc.training.distributed import Processes
+from histocc.files.atomic import save_with_retry
+from histocc.processes.distributed import Processes
+from histocc.processes.signals import StopSignals
+from histocc.training import plots
+from histocc.training.checkpoint import CheckpointFolder
 from histocc.training.evaluation import add_up_batches
 from histocc.training.loop import Batch, Intervals, TrainingLoop, multi_hot, unwrap
 from histocc.training.precision import Precision
 from histocc.training.reporting import LogFile
 from histocc.training.schedule import steps_per_epoch
-from histocc.training.signals import StopSignals
 
 HISTORY = ("epoch", "train_loss", "train_acc", "val_loss", "val_acc")
 LOG_COLUMNS = ("epoch", "step", *HISTORY[1:], "augmented", "lr")

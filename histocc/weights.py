@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from histocc.errors import Problems, UsageError
-from histocc.hub import without_retry_messages
-from histocc.training.checkpoint import DamagedFile, read_torch_file
+from histocc.files.hub import without_retry_messages
+from histocc.files.torch_files import DamagedFile, read_torch_file
 
 PUBLISHED_MODELS = {"occ-canine-v1": "christianvedel/OccCANINE"}
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")

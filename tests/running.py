@@ -21,7 +21,7 @@ _server.set_forkserver_preload(
     [
         "pandas",
         "transformers.models.canine.modeling_canine",
-        "histocc.training.mixer_run",
+        "histocc.runs.mixer",
         "train_mixer",
         "tests.running",
     ]

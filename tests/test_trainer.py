@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from histocc import plots
 from histocc.dataloader import load_data
 from histocc.model_assets import CANINEOccupationClassifier, load_model_from_checkpoint
 from histocc.trainer import LOG_COLUMNS, eval_model, flat_loss, train_epoch, trainer_loop
+from histocc.training import plots
 from histocc.training.schedule import linear_schedule
 
 CPU = torch.device("cpu")

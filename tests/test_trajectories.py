@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from histocc.formatter import PAD_IDX
+from histocc.layers.masking import create_mask
 from histocc.loss import BlockOrderInvariantLoss, LossMixer
+from histocc.metrics.accuracies import order_invariant_accuracy
 from histocc.model_assets import Seq2SeqMixerOccCANINE
-from histocc.utils.masking import create_mask
-from histocc.utils.metrics import order_invariant_accuracy
 from tests.golden_runs import without_key_bias
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tables import read_chunks
+from ..files.tables import read_chunks
 from .rows import BadValueError, as_paths
 
 # How other programs write an empty cell of a number column; none of them can be a class index.

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from ..errors import Problems, UsageError
-from ..tables import read_chunks
+from ..files.tables import read_chunks
 from .rows import check_files
 
 DEFAULT_TEMPLATE = "{occ} [DESC: {desc}]"

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..datasets import CODE_COLUMNS, hisco_codes, sample_paths
 from ..errors import Problems, UsageError
-from ..tables import peek
+from ..files.tables import peek
 from .augmentation import BatchAugmenter
 from .codes import CodeTable
 from .flat_dataset import WIDTH_STEP, FlatDataset, multi_hot_rows

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from histocc.training.signals import ignore_stop_signals
+from histocc.processes.signals import ignore_stop_signals
 
 from .samplers import BatchIndex, EvalBatchSampler, TrainBatchSampler
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import Problems, UsageError
-from ..tables import Chunk, columns_fault, peek, read_chunks
+from ..files.tables import Chunk, columns_fault, peek, read_chunks
 
 MAX_EXAMPLES = 10
 

@@ -1,6 +1,7 @@
 """From a user's own table to files that can be trained on, and what is wrong with the table."""
 
-from .key import read_key, write_key
+from histocc.files.key import read_key, write_key
+
 from .pipeline import (
     check_arguments,
     is_prepared,

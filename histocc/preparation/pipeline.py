@@ -12,8 +12,10 @@ import numpy as np
 
 from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
 from histocc.errors import Problems, UsageError
+from histocc.files.csv_lines import csv_line
+from histocc.files.key import read_key, write_key
+from histocc.files.tables import column_names, file_fault
 from histocc.formatter import BlockyFormatter
-from histocc.tables import column_names, file_fault
 
 from .diagnosis import (
     EXAMPLES,
@@ -30,10 +32,9 @@ from .diagnosis import (
     understand,
     whole_floats,
 )
-from .key import read_key, write_key
 from .report import PreparationReport
 from .table import Table, read_column, read_table
-from .writing import SET_ASIDE, check_writable, csv_line, distinct_ends, write_table, write_together
+from .writing import SET_ASIDE, check_writable, distinct_ends, write_table, write_together
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from histocc.errors import UsageError
-from histocc.tables import Chunk, TextCells, as_text, column_names, columns_fault, read_chunks
+from histocc.files.tables import Chunk, TextCells, as_text, column_names, columns_fault, read_chunks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +81,7 @@ def read_table(
     without any value are passed over.
 
     Args:
-        dataset: a file as `histocc.tables.read_chunks` takes it, or a DataFrame.
+        dataset: a file as `histocc.files.tables.read_chunks` takes it, or a DataFrame.
         input_col: column of the descriptions.
         target_cols: the K code columns.
         language_col: column of the languages.

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from histocc.errors import UsageError
+from histocc.files.csv_lines import csv_field, csv_line
 
 CHUNK_ROWS = 10_000
 # Fewer rows are written before a progress bar could be read.
 PROGRESS_ROWS = 1_000_000
 # Ending of files that would have been overwritten.
 SET_ASIDE = ".before"
-_needs_quotes = re.compile('[,"\r\n]')
-
-
-def csv_field(text: str) -> str:
-    """One value as it stands in a CSV file, in quotes where it must be.
-
-    Equal to what pandas and Python's csv write, but for a lone carriage return, which Python before 3.13 leaves bare
-    although it would be read back as the end of the row.
-    """
-    return text if _needs_quotes.search(text) is None else '"' + text.replace('"', '""') + '"'
-
-
-def csv_line(values: Iterable[str]) -> str:
-    """One row as it stands in a CSV file."""
-    return ",".join(map(csv_field, values)) + "\n"
 
 
 def write_table(

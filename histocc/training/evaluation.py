@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from histocc.training.distributed import Processes
+from histocc.processes.distributed import Processes
+from histocc.processes.signals import StopSignals
 from histocc.training.loop import Batch, CompiledShapes, to_device
 from histocc.training.precision import Precision
 from histocc.training.reporting import evaluation_progress
-from histocc.training.signals import StopSignals
 
 
 class Totals(NamedTuple):

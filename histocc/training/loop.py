@@ -22,13 +22,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from histocc.training.bad_numbers import FiniteChecks, one_if_finite
-from histocc.training.checkpoint import CheckpointFolder, save_with_retry
-from histocc.training.distributed import Processes, StopAgreement
+from histocc.files.atomic import save_with_retry
+from histocc.processes.distributed import Processes, StopAgreement
+from histocc.processes.signals import StopSignals
+from histocc.training.checkpoint import CheckpointFolder
+from histocc.training.non_finite import FiniteChecks, one_if_finite
 from histocc.training.precision import Precision
 from histocc.training.reporting import LogFile, Progress
 from histocc.training.schedule import set_rate
-from histocc.training.signals import StopSignals
 
 Batch = dict[str, Any]
 ComputeLoss = Callable[[nn.Module, Batch], Mapping[str, Tensor]]

@@ -15,7 +15,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from histocc.errors import UsageError
-from histocc.training.checkpoint import write_atomically
+from histocc.files.atomic import write_atomically
 
 LOG_COLUMNS = (
     "step",

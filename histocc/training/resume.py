@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from histocc.dataloader.samplers import TrainBatchSampler
 from histocc.errors import UsageError
-from histocc.training.distributed import Processes
+from histocc.processes.distributed import Processes
 from histocc.training.schedule import steps_per_epoch
 
 

@@ -6,14 +6,14 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    "create_mask": "histocc.utils.masking",
-    "generate_square_subsequent_mask": "histocc.utils.masking",
-    "Averager": "histocc.utils.metrics",
-    "order_invariant_accuracy": "histocc.utils.metrics",
-    "seq2seq_sequence_accuracy": "histocc.utils.metrics",
-    "load_states": "histocc.utils.io",
-    "update_summary": "histocc.utils.log_util",
-    "wandb_init": "histocc.utils.log_util",
+    "create_mask": "histocc.layers.masking",
+    "generate_square_subsequent_mask": "histocc.layers.masking",
+    "Averager": "histocc.metrics.accuracies",
+    "order_invariant_accuracy": "histocc.metrics.accuracies",
+    "seq2seq_sequence_accuracy": "histocc.metrics.accuracies",
+    "load_states": "histocc.runs.states",
+    "update_summary": "histocc.training.tracking",
+    "wandb_init": "histocc.training.tracking",
     "prepare_finetuning_data": "histocc.preparation",
     "setup_finetuning_datasets": "histocc.preparation",
 }

@@ -33,8 +33,8 @@ from histocc.dataloader import OccDatasetMixerInMemMultipleFiles, make_eval_load
 from histocc.formatter import PAD_IDX, hisco_blocky5
 from histocc.loss import BlockOrderInvariantLoss, LossMixer
 from histocc.model_assets import Seq2SeqMixerOccCANINE
+from histocc.runs.mixer import compile_model
 from histocc.seq2seq_mixer_engine import build_loop, evaluate_figures
-from histocc.training.mixer_run import compile_model
 from histocc.training.precision import Precision, set_tf32
 from histocc.training.schedule import linear_schedule
 from tests.benchmarks.data_path import write_table

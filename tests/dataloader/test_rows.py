@@ -117,7 +117,7 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
 
 
 def test_files_are_read_in_chunks_one_after_the_other(tmp_path, monkeypatch):
-    monkeypatch.setattr("histocc.tables.CHUNK_ROWS", 2)
+    monkeypatch.setattr("histocc.files.tables.CHUNK_ROWS", 2)
     header = "lang,junk,code2,code1,code3,code4,code5,occ1\n"
     first = write(tmp_path / "a.csv", header + "en,1,,7,,,,a\nda,,,8,,,,b\n\nen,,9.0,7.0,,,,c\n")
     second = write(tmp_path / "b.csv", "\ufeff" + header + "se,,3,,,,,d\n".replace("3,,", "3,7,"))
@@ -160,7 +160,7 @@ def test_cells_are_named_in_the_order_of_the_file(tmp_path):
 
 
 def test_all_that_is_wrong_with_codes_is_said_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("histocc.tables.CHUNK_ROWS", 3)
+    monkeypatch.setattr("histocc.files.tables.CHUNK_ROWS", 3)
     good = "occ1,lang,code1,code2,code3,code4,code5\n"
     rows = ["a,en,5,,,,", "b,en,1919,,,,", "c,en,clerk,-1,,,", "d,en,5,2.5,,,", "e,en,,,,,", "f,en,inf,,,,"]
     first = write(tmp_path / "a.csv", good + "\n".join(rows) + "\n")
@@ -285,7 +285,7 @@ def test_a_comma_at_the_end_of_the_lines_shifts_nothing(tmp_path):
 
 
 def test_row_numbers_are_those_of_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("histocc.tables.CHUNK_ROWS", 2)
+    monkeypatch.setattr("histocc.files.tables.CHUNK_ROWS", 2)
     path = write(tmp_path / "t.csv", "occ1,lang,code1\n\na,en,5\n\n\n   \n,,\nb,en,clerk\n\n,en,\n")
     with pytest.raises(UsageError) as caught:
         read_table(path, ["code1"], CodeTable(hisco_blocky5(), 1919).lookup)

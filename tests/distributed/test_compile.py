@@ -13,11 +13,11 @@ from torch.profiler import profile
 from histocc.dataloader import OccDatasetMixerInMemMultipleFiles, make_train_loader
 from histocc.formatter import PAD_IDX, hisco_blocky5
 from histocc.layers import TransformerDecoder
+from histocc.layers.masking import create_mask
 from histocc.loss import BlockOrderInvariantLoss, LossMixer
 from histocc.model_assets import Seq2SeqMixerOccCANINE
+from histocc.runs.mixer import compile_model
 from histocc.seq2seq_mixer_engine import build_loop
-from histocc.training.mixer_run import compile_model
-from histocc.utils.masking import create_mask
 from tests.distributed.compiled import train_traced
 from tests.running import Running, script, start_ranks
 

@@ -30,7 +30,7 @@ def rank() -> int:
 
 def evaluate_and_differentiate(folder: str) -> int:
     """Evaluate tables of several lengths and check the gradients of a wrapped model; figures go to a file."""
-    from histocc.training.distributed import finish_processes, start_processes
+    from histocc.processes.distributed import finish_processes, start_processes
 
     processes = start_processes()
     model = _model(folder)
@@ -73,8 +73,8 @@ def _figures(model: Any, table: Path, processes: Any) -> dict[str, Any]:
 
     from histocc.dataloader import make_eval_loader
     from histocc.formatter import hisco_blocky5
+    from histocc.metrics.code_sets import CodeSetMetrics
     from histocc.seq2seq_mixer_engine import evaluate_figures
-    from histocc.utils.code_metrics import CodeSetMetrics
 
     data = _data(table)
     loader = make_eval_loader(data, 16, rank=processes.rank, world_size=processes.world_size)
@@ -93,8 +93,8 @@ def _check_gradients(model: Any, table: Path, processes: Any) -> None:
     import torch
 
     from histocc.dataloader import make_train_loader
+    from histocc.runs.shared import wrap
     from histocc.seq2seq_mixer_engine import mixer_loss
-    from histocc.training.run import wrap
 
     loader = make_train_loader(_data(table), 8, rank=processes.rank, world_size=processes.world_size)
     batch = next(iter(loader))
@@ -118,7 +118,7 @@ def _check_gradients(model: Any, table: Path, processes: Any) -> None:
 
 def train_frozen(argv: list[str], records: str) -> int:
     """Train with a frozen encoder; what this process changes in the save folder goes to `records/<rank>`."""
-    from histocc.training import mixer_run
+    from histocc.runs import mixer
 
     folder = os.path.abspath(argv[argv.index("--save-dir") + 1])
     touched = open(f"{records}/{rank()}", "a", buffering=1)  # noqa: SIM115
@@ -134,7 +134,7 @@ def train_frozen(argv: list[str], records: str) -> int:
             busy = False
 
     sys.addaudithook(watch)
-    mixer_run.MixerTask = functools.partial(mixer_run.MixerTask, freeze_encoder=True)
+    mixer.MixerTask = functools.partial(mixer.MixerTask, freeze_encoder=True)
     return script(argv)
 
 
@@ -206,7 +206,7 @@ class Dawdler:
 
 def train_with_late_threads(argv: list[str]) -> int:
     """Train; at the end the threads of gloo get the processor only while all others sleep, as on a busy machine."""
-    from histocc.training import cli
+    from histocc.runs import command_line as cli
 
     globals()["dawdler"] = Dawdler()
     finish = cli.finish_processes

@@ -11,6 +11,7 @@ from transformers import CanineModel
 
 from histocc.errors import UsageError
 from histocc.layers import TransformerDecoder
+from histocc.layers.masking import create_mask
 from histocc.model_assets import (
     CANINEOccupationClassifier,
     Seq2SeqMixerOccCANINE,
@@ -18,7 +19,6 @@ from histocc.model_assets import (
     load_model_from_checkpoint,
     load_tokenizer,
 )
-from histocc.utils.masking import create_mask
 
 DOMAIN = "Multilingual_CANINE"
 NUM_CLASSES = [18] * 27  # K=5, S=5

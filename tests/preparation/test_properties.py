@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from histocc import tables as reading
 from histocc.errors import UsageError
+from histocc.files import tables as reading
 from histocc.formatter import construct_general_purpose_formatter
 from histocc.preparation import prepare, read_key, writing
 from tests.oracles.plain_preparation import plain_prepare, write_plain

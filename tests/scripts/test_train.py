@@ -168,13 +168,13 @@ def test_a_stop_during_an_evaluation_loses_none(arguments, tmp_path, monkeypatch
 
 
 def test_the_switch_to_augmented_data_outlives_a_stop(arguments, tmp_path, capsys, monkeypatch):
-    from histocc.training import flat_run
+    from histocc.runs import flat
 
-    class Eager(flat_run.FlatTraining):
+    class Eager(flat.FlatTraining):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, switch_attack=1e9, **kwargs)
 
-    monkeypatch.setattr(flat_run, "FlatTraining", Eager)
+    monkeypatch.setattr(flat, "FlatTraining", Eager)
     for steps in (8, 12, 24):  # at the end of the first epoch, within the second
         code, _, err = outcome(capsys, arguments(tmp_path / "stopped", "--max-steps", steps, "--warmup-steps", 0))
         assert code == 0, err

@@ -13,15 +13,9 @@ import pytest
 import torch
 
 from histocc.errors import UsageError
-from histocc.training.checkpoint import (
-    CheckpointFolder,
-    DamagedFile,
-    RefusedFile,
-    link_or_copy,
-    read_torch_file,
-    save_with_retry,
-    write_atomically,
-)
+from histocc.files.atomic import link_or_copy, save_with_retry, write_atomically
+from histocc.files.torch_files import DamagedFile, RefusedFile, read_torch_file
+from histocc.training.checkpoint import CheckpointFolder
 from tests.running import Running, script
 
 
@@ -142,12 +136,13 @@ def test_the_best_state_is_taken_where_it_is_the_only_one(tmp_path):
 
 
 def test_a_best_state_that_could_not_be_written_keeps_no_later_one_away(tmp_path, monkeypatch, capsys):
+    from histocc.files import atomic
     from histocc.training import checkpoint
     from histocc.training.loop import Intervals, TrainingLoop
 
     model = torch.nn.Linear(1, 1)
     losses = iter([3.0, 1.0, 2.0, 2.5])
-    monkeypatch.setattr(checkpoint, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(atomic, "_RETRY_SECONDS", 0.0)
     roomy = shutil.disk_usage(tmp_path)
 
     def evaluate() -> dict[str, float]:
@@ -240,7 +235,7 @@ def test_free_space_is_looked_at_before_writing(folder, monkeypatch):
 
 
 def test_a_failed_write_is_tried_twice_and_then_reported(capsys, monkeypatch):
-    monkeypatch.setattr("histocc.training.checkpoint._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("histocc.files.atomic._RETRY_SECONDS", 0.0)
     calls = []
 
     def fail():

@@ -109,7 +109,7 @@ def test_tf32_is_used_where_asked_for():
 
 def test_a_process_too_many_for_the_gpus_is_refused():
     from histocc.errors import UsageError
-    from histocc.training.distributed import pick_device
+    from histocc.processes.distributed import pick_device
 
     count = torch.cuda.device_count()
     with pytest.raises(UsageError, match=f"this machine has {count} GPU"):

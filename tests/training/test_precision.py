@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from histocc.training.cli import run_script
+from histocc.runs.command_line import run_script
 from histocc.training.loop import Intervals, TrainingLoop
 from histocc.training.precision import Precision, set_tf32
 from histocc.training.schedule import linear_schedule

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from histocc.dataloader import load_data
 from histocc.dataloader.flat_dataset import WIDTH_STEP
 from histocc.model_assets import CANINEOccupationClassifier
+from histocc.processes.distributed import Processes
+from histocc.processes.signals import StopSignals
+from histocc.runs import shared as run
+from histocc.runs.command_line import warmup_share
+from histocc.runs.demo import encoder_source
 from histocc.trainer import FlatTraining
-from histocc.training import run
 from histocc.training.checkpoint import CheckpointFolder
-from histocc.training.cli import warmup_share
-from histocc.training.demo import encoder_source
-from histocc.training.distributed import Processes
 from histocc.training.resume import position_of, restore
 from histocc.training.schedule import linear_schedule
-from histocc.training.signals import StopSignals
 from histocc.weights import load_initial_weights
 
 DEFAULT_ENCODER = "google/canine-s"

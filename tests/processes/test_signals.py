@@ -55,7 +55,7 @@ def test_a_signal_in_an_evaluation_ends_it_and_a_second_one_ends_at_once(argv, i
 
 def stopped_deaf(argv: list[str]) -> int:
     """Target: a run that does not look whether it is asked to stop, as in a very long step."""
-    from histocc.training.signals import StopSignals
+    from histocc.processes.signals import StopSignals
 
     StopSignals.requested = property(lambda self: print("deaf"))
     return script(argv)

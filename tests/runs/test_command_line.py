@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from histocc.errors import UsageError
-from histocc.training import cli
+from histocc.runs import command_line as cli
 from tests.running import Running, script
 
 ADVICE = "start the script with torchrun, which sets these variables, or unset WORLD_SIZE for a single process"

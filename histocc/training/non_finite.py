@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from histocc.training.checkpoint import save_with_retry
-from histocc.training.distributed import Processes
+from histocc.files.atomic import save_with_retry
+from histocc.processes.distributed import Processes
 
 _MOST_PENDING = 2
 _MOST_OVERFLOWS = 100

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from histocc.utils.masking import create_mask, generate_square_subsequent_mask
+from histocc.layers.masking import create_mask, generate_square_subsequent_mask
 
 
 def test_causal_mask_hides_what_comes_later():

@@ -7,8 +7,8 @@ import csv
 import pytest
 import torch
 
-from histocc.training.bad_numbers import FiniteChecks, NumbersGoneBad, one_if_finite
-from histocc.training.distributed import Processes
+from histocc.processes.distributed import Processes
+from histocc.training.non_finite import FiniteChecks, NumbersGoneBad, one_if_finite
 from tests.running import Running, script
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from types import FrameType
 
-from histocc.training.distributed import environment_rank
+from histocc.processes.distributed import environment_rank
 
 _ASKING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
 # A scheduler and the launcher under it may both pass on one request; nobody changes their mind within a second.

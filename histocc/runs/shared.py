@@ -15,13 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from histocc.dataloader.samplers import TrainBatchSampler
 from histocc.errors import UsageError
-from histocc.training.cli import LOG_INTERVAL, warmup_of, write_arguments
-from histocc.training.distributed import Processes
+from histocc.processes.distributed import Processes
+from histocc.processes.signals import StopSignals
+from histocc.runs.command_line import LOG_INTERVAL, warmup_of, write_arguments
 from histocc.training.loop import TrainingLoop
 from histocc.training.reporting import header
 from histocc.training.resume import Position, steps_of_run
 from histocc.training.schedule import steps_per_epoch
-from histocc.training.signals import StopSignals
 
 # Flags that a checkpoint decides, since optimizer and schedule carry them; all others are decided by the command line.
 _CHECKPOINT_DECIDES = ("learning_rate",)

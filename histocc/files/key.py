@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from histocc.errors import UsageError
-
-from .writing import csv_line
+from histocc.files.csv_lines import csv_line
 
 KEY_COLUMNS = ("system_code", "code")
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from histocc.training.checkpoint import write_atomically
+from histocc.files.atomic import write_atomically
 
 HOW_TO_GET = "No figure of losses and accuracies is drawn, since matplotlib is missing: pip install 'histocc[plots]'"
 

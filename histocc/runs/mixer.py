@@ -16,18 +16,18 @@ from histocc.dataloader.mixer_dataset import TRIM_MULTIPLE
 from histocc.errors import Problems, UsageError
 from histocc.formatter import PAD_IDX
 from histocc.loss import BlockOrderInvariantLoss, LossMixer
+from histocc.metrics.code_sets import CodeSetMetrics
 from histocc.model_assets import Seq2SeqMixerOccCANINE
+from histocc.processes.distributed import Processes
+from histocc.processes.signals import StopSignals
+from histocc.runs import shared as run
+from histocc.runs.command_line import warmup_share
+from histocc.runs.demo import encoder_source
 from histocc.seq2seq_mixer_engine import build_loop
-from histocc.training import run
 from histocc.training.checkpoint import CheckpointFolder
-from histocc.training.cli import warmup_share
-from histocc.training.demo import encoder_source
-from histocc.training.distributed import Processes
 from histocc.training.resume import position_of, restore
 from histocc.training.schedule import linear_schedule
-from histocc.training.signals import StopSignals
-from histocc.utils.code_metrics import CodeSetMetrics
-from histocc.utils.log_util import wandb_init
+from histocc.training.tracking import wandb_init
 from histocc.weights import load_initial_weights
 
 # Languages told apart in the figures by language; past this many the column is hardly a language.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from histocc.utils.metrics import (
+from histocc.metrics.accuracies import (
     Averager,
     flat_rows_correct,
     order_invariant_accuracy,

@@ -4,7 +4,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from histocc.model_assets import CANINEOccupationClassifier
-from histocc.training.flat_run import compile_encoder
+from histocc.runs.flat import compile_encoder
 
 
 def test_a_graph_for_each_width_and_any_number_of_rows(tiny_canine_config, monkeypatch):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from histocc.formatter import construct_general_purpose_formatter, hisco_blocky5
-from histocc.utils import code_metrics
-from histocc.utils.code_metrics import CodeSetMetrics, summarise
+from histocc.metrics import code_sets
+from histocc.metrics.code_sets import CodeSetMetrics, summarise
 
 
 def tokens(formatter, labels):
@@ -51,7 +51,7 @@ FORMATTERS = {
 @pytest.mark.parametrize("name", FORMATTERS)
 @pytest.mark.parametrize("seed", range(3))
 def test_counts_equal_those_of_sets(name, seed, monkeypatch):
-    monkeypatch.setattr(code_metrics, "_MAX_PENDING_ROWS", 25)
+    monkeypatch.setattr(code_sets, "_MAX_PENDING_ROWS", 25)
     formatter = FORMATTERS[name]()
     pred, target = random_tokens(formatter, 60, seed)
     languages = torch.arange(60) % 2

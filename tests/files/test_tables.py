@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histocc import tables
 from histocc.errors import UsageError
-from histocc.tables import as_text, column_names, peek, read_chunks
+from histocc.files import tables
+from histocc.files.tables import as_text, column_names, peek, read_chunks
 
 CELLS = st.one_of(
     st.sampled_from(["", "", " ", "nan", "007", "a,b", 'a "b" c', "two\nlines", "\ufeffx", "æ🙂"]),

@@ -15,9 +15,8 @@ from typing import Any
 import torch
 
 from histocc.errors import Problems, UsageError
-from histocc.training.bad_numbers import NumbersGoneBad
-from histocc.training.checkpoint import write_atomically
-from histocc.training.distributed import (
+from histocc.files.atomic import write_atomically
+from histocc.processes.distributed import (
     LOST_PEER,
     Processes,
     environment_rank,
@@ -25,6 +24,7 @@ from histocc.training.distributed import (
     is_connection_loss,
     start_processes,
 )
+from histocc.training.non_finite import NumbersGoneBad
 from histocc.training.precision import AMP_DTYPES, set_tf32
 
 LOG_INTERVAL = 100

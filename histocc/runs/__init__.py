@@ -1,0 +1,1 @@
+"""Runs: from a command line to the last checkpoint."""
