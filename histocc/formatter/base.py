@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .constants import BOS_IDX, EOS_IDX, PAD_IDX
+from histocc.formatter.constants import BOS_IDX, EOS_IDX, PAD_IDX
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +18,7 @@ Label: TypeAlias = "str | pd.DataFrame | pd.Series | None"
 Tokens: TypeAlias = "Sequence[float] | np.ndarray | torch.Tensor"
 
 
-class Formatter(ABC):
+class BlockFormatter(ABC):
     """Translates between codes and tokens; one block of `block_size` tokens for each of up to `max_num_codes` codes.
 
     Args:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import Formatter, Tokens, as_list, number_as_text
-from .constants import EOS_IDX, PAD_IDX, SEP_IDX
+from histocc.formatter.base import BlockFormatter, Tokens, as_list, number_as_text
+from histocc.formatter.constants import EOS_IDX, PAD_IDX, SEP_IDX
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ GENERAL_PURPOSE_CHARS: tuple[str, ...] = (
 FINETUNE_CHARS: tuple[str, ...] = (*string.digits, "-")
 
 
-class BlockyFormatter(Formatter):
+class BlockyFormatter(BlockFormatter):
     """Labels of codes in any system, such as `'510X&b3Z'`; a code shorter than the block is filled with EOS.
 
     Args:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import Formatter, Tokens, as_list
-from .constants import MAP_HISCO_IDX, MAP_IDX_HISCO, PAD_IDX
+from histocc.formatter.base import BlockFormatter, Tokens, as_list
+from histocc.formatter.constants import MAP_HISCO_IDX, MAP_IDX_HISCO, PAD_IDX
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SPECIAL_CODES = ("-1", "-2", "-3")
 
 
-class BlockyHISCOFormatter(Formatter):
+class BlockyHISCOFormatter(BlockFormatter):
     """Labels of HISCO codes such as `'61110&-1'`; a special code is its token repeated over the block.
 
     Table rows carry class indices (ints, floats or numeric strings) in the columns `code1`, `code2`, ...
@@ -44,7 +44,7 @@ class BlockyHISCOFormatter(Formatter):
     @cached_property
     def lookup_hisco(self) -> dict[int, int]:
         """The code of each class index, as an integer (1110 for `01110`); may be replaced by another key."""
-        from ..datasets import hisco_codes
+        from histocc.datasets import hisco_codes
 
         return {index: int(code) for index, code in enumerate(hisco_codes())}
 

@@ -1,0 +1,192 @@
+"""A model with its coding system, to and from the plain values of a checkpoint: nothing else is needed to rebuild it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from histocc.errors import UsageError
+from histocc.formatter import CodingSystem
+from histocc.model_assets import CANINEOccupationClassifier, Seq2SeqMixerOccCANINE
+from histocc.weights import read_state_dict
+
+# Entries of a checkpoint.
+SYSTEM_ENTRY, MODEL_ENTRY = "coding_system", "model_settings"
+KINDS = ("mixer", "flat")
+
+# What a configuration says of where it was saved, and by what.
+_NOT_OF_THE_MODEL = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"})
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a model is made of besides its weights and its coding system, and how text comes into it.
+
+    Parameters
+    ----------
+    kind
+        'mixer' (decoder and flat head) or 'flat'.
+    max_len
+        L, the ids of a text at most, with which the model was trained.
+    decoder_dim_feedforward
+        Feed-forward width of the mixer's decoder; None is the hidden size.
+    dropout
+        Dropout of decoder and flat head.
+    encoder
+        Entries of the encoder's `CanineConfig` that differ from its defaults (those of CANINE-s).
+    lowercase, ascii_only
+        What was done to texts before training; False for all that this package trains.
+    """
+
+    kind: str
+    max_len: int
+    decoder_dim_feedforward: int | None = None
+    dropout: float = 0.0
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+    lowercase: bool = False
+    ascii_only: bool = False
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> ModelSettings:
+        """The settings that `to_plain` gave.
+
+        Raises
+        ------
+        UsageError
+            An entry is missing, of another type or out of its range.
+        """
+        if not isinstance(plain, Mapping):
+            raise UsageError(f"a mapping is needed, not {plain!r:.80}")
+        feedforward = plain.get("decoder_dim_feedforward")
+        checks = {
+            "kind": plain.get("kind") in KINDS,
+            "max_len": _is_count(plain.get("max_len")),
+            "decoder_dim_feedforward": feedforward is None or _is_count(feedforward),
+            "dropout": isinstance(plain.get("dropout"), (int, float)) and 0 <= plain["dropout"] <= 1,
+            "encoder": isinstance(plain.get("encoder"), Mapping) and all(isinstance(n, str) for n in plain["encoder"]),
+            "lowercase": isinstance(plain.get("lowercase"), bool),
+            "ascii_only": isinstance(plain.get("ascii_only"), bool),
+        }
+        for name, good in checks.items():
+            if not good:
+                raise UsageError(f"the entry {name!r} of the model's settings is {plain.get(name)!r:.80}")
+        return cls(**{name: plain[name] for name in checks if name in plain})
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 2**20
+
+
+def encoder_settings(config: Any) -> dict[str, Any]:
+    """The entries of a `CanineConfig` that differ from the defaults, as plain values."""
+    from transformers import CanineConfig
+
+    default = CanineConfig().to_dict()
+    return {
+        name: value
+        for name, value in config.to_dict().items()
+        if name in default and name not in _NOT_OF_THE_MODEL and value != default[name]
+    }
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """What a checkpoint holds of a model.
+
+    Parameters
+    ----------
+    model
+        The model with its weights, in evaluation mode, on the CPU.
+    system
+        Its coding system.
+    settings
+        What it is made of, and how text comes into it.
+    entries
+        All other entries of the checkpoint.
+    """
+
+    model: nn.Module
+    system: CodingSystem
+    settings: ModelSettings
+    entries: Mapping[str, Any]
+
+
+def describe_model(system: CodingSystem, settings: ModelSettings) -> dict[str, Any]:
+    """The entries of a checkpoint from which `load_stored_model` rebuilds the model."""
+    return {SYSTEM_ENTRY: system.to_plain(), MODEL_ENTRY: settings.to_plain()}
+
+
+def load_stored_model(path: str | os.PathLike[str]) -> StoredModel:
+    """Rebuild the model of a checkpoint of this package from the file alone.
+
+    Raises
+    ------
+    UsageError
+        The file is missing, damaged, holds pickled objects, does not say what model it holds (it is an older file, or
+        one of the original), or its weights do not fit what it says.
+    """
+    weights, entries = read_state_dict(path)
+    if SYSTEM_ENTRY not in entries or MODEL_ENTRY not in entries:
+        raise UsageError(
+            f"{path} does not say which coding system and encoder it has: it is a file of the original or of an older "
+            f"version. Resume its run once with the flags that it was started with, which saves them, or build the "
+            f"model yourself"
+        )
+    try:
+        system = CodingSystem.from_plain(entries[SYSTEM_ENTRY])
+        settings = ModelSettings.from_plain(entries[MODEL_ENTRY])
+        model = build_model(system, settings)
+        model.load_state_dict(weights)
+    except (UsageError, RuntimeError) as error:
+        raise UsageError(f"{Path(path)} does not hold the model that it describes: {error}") from error
+    others = {name: entry for name, entry in entries.items() if name not in (SYSTEM_ENTRY, MODEL_ENTRY)}
+    return StoredModel(model.eval(), system, settings, others)
+
+
+def build_model(system: CodingSystem, settings: ModelSettings) -> nn.Module:
+    """A model with random weights, as the settings say; nothing is fetched.
+
+    Raises
+    ------
+    UsageError
+        The encoder's entries make no encoder, or not one that fits.
+    """
+    encoder = encoder_config(settings.encoder)
+    if settings.kind == "flat":
+        return CANINEOccupationClassifier(system.num_classes, dropout_rate=settings.dropout, encoder=encoder)
+    return Seq2SeqMixerOccCANINE(
+        "",
+        system.formatter.num_classes,
+        system.num_classes,
+        dropout_rate=settings.dropout,
+        decoder_dim_feedforward=settings.decoder_dim_feedforward,
+        encoder=encoder,
+    )
+
+
+def encoder_config(entries: Mapping[str, Any]) -> Any:
+    """The `CanineConfig` with these entries in place of the defaults.
+
+    Raises
+    ------
+    UsageError
+        The entries make no configuration.
+    """
+    from transformers import CanineConfig
+
+    unknown = set(entries) - set(CanineConfig().to_dict())
+    if unknown:
+        raise UsageError(f"a CANINE encoder has no setting {sorted(unknown)[0]!r}")
+    try:
+        return CanineConfig(**entries)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"these settings make no CANINE encoder: {error}") from error
