@@ -11,11 +11,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from histocc.errors import Problems
+from histocc.files import run_folder
+from histocc.formatter import BlockyFormatter, CodingSystem, general_system
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
+from histocc.runs.options import FinetuneOptions
+
+if TYPE_CHECKING:
+    from histocc.dataloader import Descriptions
+    from histocc.runs.mixer import MixerData
+    from histocc.runs.start import Start
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -87,133 +95,127 @@ def demo_defaults(given: argparse.Namespace) -> dict[str, Any]:
     return defaults
 
 
-def check_arguments(args: argparse.Namespace) -> Any:
+def check_arguments(options: FinetuneOptions) -> Descriptions | None:
     """Raise one UsageError with everything that is wrong with the flags; return the descriptions they name, or None."""
     from histocc.files.tables import file_fault
     from histocc.preparation import check_arguments as check_preparation
     from histocc.preparation import is_prepared
+    from histocc.training.checkpoint import CheckpointFolder
 
     problems = Problems()
-    cli.check_mixer_arguments(args, problems)
-    cli.check_shares(args, problems, "description_prob")
-    if args.all_codes_col is not None and args.all_codes_file is None:
+    cli.check_mixer_arguments(options, problems)
+    cli.check_shares(options, problems, "description_prob")
+    if options.all_codes_col is not None and options.all_codes_file is None:
         problems.add("--all-codes-col names a column of --all-codes-file, which is not given")
-    fault = None if args.all_codes_file is None else file_fault(Path(args.all_codes_file))
+    fault = None if options.all_codes_file is None else file_fault(Path(options.all_codes_file))
     if fault is not None:
         problems.add(f"--all-codes-file: {fault}")
-    descriptions = problems.run(_descriptions, args) if args.include_descriptions else None
-    if args.target_cols is None:
+    descriptions = problems.run(_descriptions, options) if options.include_descriptions else None
+    if options.target_cols is None:
         problems.add("--target-cols is missing: the names of the columns that hold the codes")
-    if is_prepared(args.save_path):
-        problems.run(cli.check_folder, args.save_path, "--save-path")
+    if is_prepared(options.save_path):
+        problems.run(cli.check_folder, options.save_path, "--save-path")
     else:
+        checkpoints = [] if options.prepare_only else CheckpointFolder(options.folder).files()
+        if checkpoints:
+            problems.add(
+                f"{checkpoints[0]} is from a run whose {', '.join(run_folder.PREPARED_FILES)} are no longer all there: "
+                "choose another --save-path, put the files back, or move the checkpoints away to begin again"
+            )
         problems.run(
             check_preparation,
-            args.dataset,
-            args.input_col,
-            args.target_cols or [],
-            args.save_path,
-            args.share_val,
-            args.language,
-            args.language_col,
+            options.dataset,
+            options.input_col,
+            options.target_cols or [],
+            options.save_path,
+            options.share_val,
+            options.language,
+            options.language_col,
         )
     problems.raise_if_any()
     return descriptions
 
 
-def _descriptions(args: argparse.Namespace) -> Any:
+def _descriptions(options: FinetuneOptions) -> Descriptions:
     from histocc.dataloader.descriptions import Descriptions
     from histocc.errors import UsageError
 
-    if args.descriptions_file is None:
+    if options.descriptions_file is None:
         raise UsageError("--include-descriptions needs --descriptions-file: the table of descriptions")
     return Descriptions.read(
-        args.descriptions_file,
-        args.descriptions_code_col,
-        args.descriptions_text_col,
-        args.descriptions_lang_col,
-        prob=args.description_prob,
-        template=args.description_template,
+        options.descriptions_file,
+        options.descriptions_code_col,
+        options.descriptions_text_col,
+        options.descriptions_lang_col,
+        prob=options.description_prob,
+        template=options.description_template,
     )
 
 
-def _prepare(args: argparse.Namespace, formatter: Any) -> None:
+def _prepare(options: FinetuneOptions, formatter: BlockyFormatter) -> None:
     """Prepare the table, unless that was done before, and say what came of it."""
     from histocc.preparation import prepare_finetuning_data
 
     prepare_finetuning_data(
-        args.dataset,
-        args.input_col,
+        options.dataset,
+        options.input_col,
         formatter,
-        args.save_path,
-        args.share_val,
-        args.language,
-        args.language_col,
-        args.drop_bad_labels,
-        args.allow_codes_shorter_than_block_size,
-        keep_missing_spellings=args.keep_missing_spellings,
-        all_codes_file=args.all_codes_file,
-        all_codes_col=args.all_codes_col,
-        before_writing=None if args.prepare_only else lambda: _check_start(args, formatter),
+        options.save_path,
+        options.share_val,
+        options.language,
+        options.language_col,
+        options.drop_bad_labels,
+        options.allow_codes_shorter_than_block_size,
+        keep_missing_spellings=options.keep_missing_spellings,
+        all_codes_file=options.all_codes_file,
+        all_codes_col=options.all_codes_col,
     )
 
 
-def _check_start(args: argparse.Namespace, formatter: Any) -> None:
-    """Try what the run starts from, on a model with a single class, so that nothing is written if it cannot be had."""
-    from histocc.errors import UsageError
-    from histocc.runs.mixer import build_model
-    from histocc.training.checkpoint import CheckpointFolder
-    from histocc.weights import load_initial_weights
+def _read_data(
+    start: Start[FinetuneOptions], system: CodingSystem, descriptions: Descriptions | None, processes: Processes
+) -> MixerData:
+    """Prepare the table, now that the run is known to start, and read what came of it."""
+    from histocc.files.key import read_key
+    from histocc.preparation import setup_finetuning_datasets
+    from histocc.runs.mixer import MixerData
 
-    checkpoints = CheckpointFolder(args.save_path).files()
-    if checkpoints:
-        raise UsageError(
-            f"{checkpoints[0]} is from a run whose data_train.csv, data_val.csv and key.csv are no longer all there: "
-            f"choose another --save-path, put the files back, or move the checkpoints away to begin anew"
-        )
-    model = build_model(args, formatter, num_classes_flat=1)
-    if args.initial_checkpoint:
-        load_initial_weights(model, args.initial_checkpoint, only_encoder=args.only_encoder)
-
-
-def finetune(args: argparse.Namespace, processes: Processes) -> int:
-    """The script: check, prepare the table, read the data, train."""
-    from histocc.formatter import construct_general_purpose_formatter
-    from histocc.preparation import read_key, setup_finetuning_datasets
-    from histocc.runs.mixer import MixerTask, run_mixer
-
-    descriptions = check_arguments(args)
-    formatter = construct_general_purpose_formatter(
-        args.block_size, args.target_cols, use_within_block_sep=args.use_within_block_sep
-    )
-    processes.main_first("preparation", lambda: _prepare(args, formatter))
-    if args.prepare_only:
-        if processes.is_main:
-            print("To train on these files, also after edits, repeat the command without --prepare-only.")
-        return 0
-
-    save_path = Path(args.save_path)
-    key = read_key(save_path / "key.csv")
+    options = start.options
+    processes.main_first("preparation", lambda: _prepare(options, system.formatter))
+    key = read_key(options.folder / run_folder.KEY)
     train_data, val_data = setup_finetuning_datasets(
-        args.target_cols,
-        save_path,
-        formatter,
+        options.target_cols,
+        options.folder,
+        system.formatter,
         None,
         len(key),
         key,
-        max_input_len=args.max_len,
-        seed=args.seed,
+        max_input_len=options.max_len,
+        seed=options.seed,
         descriptions=descriptions,
     )
-    facts = {"encoder": f"{args.encoder}, {'frozen' if args.freeze_encoder else 'trained'}"}
+    facts = {"encoder": f"{options.encoder}, {'frozen' if options.freeze_encoder else 'trained'}"}
     if descriptions is not None:
         described = sum(code in descriptions.texts for code in key)
         facts["descriptions"] = (
             f"of {described:,} of {len(key):,} codes, joined to {descriptions.prob:.0%} of their training rows"
         )
-    task = MixerTask(save_path, formatter, train_data, val_data, len(key), key, args.freeze_encoder, facts)
-    code = run_mixer(args, processes, task)
-    if args.demo and code == 0 and processes.is_main:
+    return MixerData(train_data, val_data, system.with_key(key), facts)
+
+
+def finetune(options: FinetuneOptions, processes: Processes) -> int:
+    """The script: check, prepare the table, read the data, train."""
+    from histocc.runs.mixer import run_mixer
+
+    descriptions = check_arguments(options)
+    system = general_system(options.block_size, options.target_cols, use_within_block_sep=options.use_within_block_sep)
+    if options.prepare_only:
+        processes.main_first("preparation", lambda: _prepare(options, system.formatter))
+        if processes.is_main:
+            print("To train on these files, also after edits, repeat the command without --prepare-only.")
+        return 0
+    code = run_mixer(options, processes, system, lambda start: _read_data(start, system, descriptions, processes))
+    if options.demo and code == 0 and processes.is_main:
         print(
             "This was the demo. With a table of your own the full model trains with\n"
             "  python finetune.py --dataset table.csv --input-col text --target-cols code --save-path runs/mine\n"
@@ -226,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script with the arguments `argv`, those of the command line by default; return the exit code."""
     parser = build_parser()
     args = cli.parse_with_demo(parser, argv, lambda: demo_defaults(parser.parse_args(argv)))
-    return cli.run_script(finetune, args)
+    return cli.run_script(finetune, FinetuneOptions.from_namespace(args))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 from histocc.errors import Problems
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
+from histocc.runs.options import LOG_INTERVAL, FlatOptions
 
 _RESERVED_NAMES = ("last", "best")
 
@@ -54,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--epochs", type=cli.positive_int, default=50, help="passes over the training data")
     run.add_argument("--batch-size", type=cli.positive_int, default=256, help="rows per process and batch")
     run.add_argument("--learning-rate", type=float, default=2e-5, help="highest learning rate")
-    run.add_argument("--log-interval", type=cli.positive_int, default=cli.LOG_INTERVAL, help=cli.LOG_INTERVAL_HELP)
+    run.add_argument("--log-interval", type=cli.positive_int, default=LOG_INTERVAL, help=cli.LOG_INTERVAL_HELP)
     run.add_argument(
         "--save-interval", type=cli.positive_int, default=5000, help="steps between checkpoints within an epoch"
     )
@@ -74,47 +75,39 @@ def demo_defaults() -> dict[str, Any]:
     return {**FLAT_DEMO, "save_dir": "runs/demo-train", "train_data": [str(path) for path in sample_paths()]}
 
 
-def check_arguments(args: argparse.Namespace) -> None:
+def check_arguments(options: FlatOptions) -> None:
     """Raise one UsageError with everything that is wrong with flags, files and their columns."""
     from histocc.dataloader.flat import training_files
 
     problems = Problems()
-    cli.check_schedule(args, problems)
-    cli.check_shares(args, problems, "alt_prob", "dropout")
-    cli.check_learning_rate(args, problems)
-    problems.run(cli.check_folder, args.save_dir, "--save-dir")
-    if args.max_len < 4:
-        problems.add(f"--max-len is {args.max_len}; the encoder joins 4 characters to one position and needs as many")
-    checkpoint = args.checkpoint_path
+    cli.check_shares(options, problems, "alt_prob", "dropout")
+    cli.check_run_options(options, problems)
+    problems.run(cli.check_folder, options.save_dir, "--save-dir")
+    if options.max_len < 4:
+        problems.add(
+            f"--max-len is {options.max_len}; the encoder joins 4 characters to one position and needs as many"
+        )
+    checkpoint = options.checkpoint_path
     if checkpoint is not None and not Path(checkpoint).exists() and not Path(checkpoint + ".bin").exists():
         problems.add(f"--checkpoint-path {checkpoint}: there is no such file, also not with .bin behind it")
-    name = args.model_name
+    name = options.model_name
     if name is not None and (Path(name).name != name or name.isdigit() or name in _RESERVED_NAMES):
         problems.add(
             f"--model-name is {name!r}; it names files in the save folder and must be no path, no number, and none of "
             + ", ".join(_RESERVED_NAMES)
         )
-    training_files(args.train_data, problems)
+    training_files(options.train_data, problems)
     problems.raise_if_any()
 
 
-def model_name(args: argparse.Namespace) -> str:
-    """The name of the files: as the flag says, or made of what the run is."""
-    if args.model_name is not None:
-        return args.model_name
-    domain = Path(args.model_domain).name
-    return f"CANINE_{domain}_sample_size_{args.sample_size}_lr_{args.learning_rate}_batch_size_{args.batch_size}"
-
-
-def train(args: argparse.Namespace, processes: Processes) -> int:
+def train(options: FlatOptions, processes: Processes) -> int:
     """The script: check, then read the data and train."""
     from histocc.runs.flat import run_flat
 
-    check_arguments(args)
-    save_dir = Path(args.save_dir)
-    processes.main_first("folder", lambda: cli.make_folder(save_dir, "--save-dir"))
-    code = run_flat(args, processes, model_name(args))
-    if processes.is_main and code == 0 and args.demo:
+    check_arguments(options)
+    processes.main_first("folder", lambda: cli.make_folder(options.folder, "--save-dir"))
+    code = run_flat(options, processes)
+    if processes.is_main and code == 0 and options.demo:
         print(
             "This was the demo. With CSV files of your own (columns occ1, lang, code1..code5) the full model is\n"
             "trained with\n"
@@ -126,7 +119,7 @@ def train(args: argparse.Namespace, processes: Processes) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script with the arguments `argv`, those of the command line by default; return the exit code."""
     args = cli.parse_with_demo(build_parser(), argv, demo_defaults)
-    return cli.run_script(train, args)
+    return cli.run_script(train, FlatOptions.from_namespace(args))
 
 
 if __name__ == "__main__":

@@ -10,15 +10,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from histocc.errors import Problems
+from histocc.files import run_folder
+from histocc.formatter import CodingSystem, coding_system, general_system
+from histocc.formatter.systems import SYSTEMS
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
+from histocc.runs.options import TrainMixerOptions
 
-FORMATTERS = ("hisco", "occ1950", "gpf")
-NUM_CLASSES = {"hisco": 1919, "occ1950": 1000}
+if TYPE_CHECKING:
+    from histocc.runs.mixer import MixerData
+    from histocc.runs.start import Start
+
+
+GENERAL_PURPOSE = "gpf"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,17 +35,21 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--save-dir", default=None, help="folder for checkpoints and logs; a run in it is continued")
     data.add_argument("--train-data", nargs="+", default=None, help="CSV or Parquet files to train on")
     data.add_argument("--val-data", nargs="+", default=None, help="CSV or Parquet files to evaluate on")
-    data.add_argument("--formatter", choices=FORMATTERS, default="hisco", help="coding system; gpf is any system")
+    data.add_argument(
+        "--formatter", choices=(*SYSTEMS, GENERAL_PURPOSE), default="hisco", help="coding system; gpf is any system"
+    )
     data.add_argument(
         "--target-col-naming",
-        choices=("hisco", "occ1950"),
+        choices=tuple(SYSTEMS),
         default=None,
-        help="columns that hold the codes: code1..code5 or OCC1950_1, OCC1950_2 (the formatter's own)",
+        help="columns that hold the codes are those of this system: for hisco code1..code5 (the formatter's own)",
     )
     data.add_argument("--target-cols", nargs="+", default=None, help="names of the columns that hold the codes")
     data.add_argument("--block-size", type=cli.positive_int, default=5, help="gpf: tokens a code has at most")
     data.add_argument("--use-within-block-sep", action="store_true", help="gpf: codes are lists such as 1,13,0,0")
-    data.add_argument("--key", default=None, help="gpf: file with the columns system_code, code (class of each code)")
+    data.add_argument(
+        "--key", default=None, help="gpf, isco68: file with the columns system_code, code (class of each code)"
+    )
     data.add_argument(
         "--max-len", type=cli.positive_int, default=128, help="characters of language and description, at most"
     )
@@ -71,23 +82,23 @@ def demo_defaults() -> dict[str, Any]:
     }
 
 
-def check_arguments(args: argparse.Namespace) -> None:
+def check_arguments(options: TrainMixerOptions) -> None:
     """Raise one UsageError with everything that is wrong with flags, files and their columns."""
     from histocc.dataloader import check_files
 
     problems = Problems()
-    cli.check_mixer_arguments(args, problems)
-    cli.check_shares(args, problems, "augmentation_prob", "unk_lang_prob", "dropout")
-    if args.save_dir is None:
+    cli.check_mixer_arguments(options, problems)
+    cli.check_shares(options, problems, "augmentation_prob", "unk_lang_prob", "dropout")
+    if options.save_dir is None:
         problems.add("--save-dir is missing: the folder for checkpoints and logs")
     else:
-        problems.run(cli.check_folder, args.save_dir, "--save-dir")
-    if args.formatter == "gpf" and not args.target_cols:
+        problems.run(cli.check_folder, options.save_dir, "--save-dir")
+    if options.formatter == GENERAL_PURPOSE and not options.target_cols:
         problems.add("--formatter gpf needs --target-cols: the names of the columns that hold the codes")
-    if args.key is not None and args.formatter != "gpf":
-        problems.add(f"--key is for --formatter gpf; the classes of {args.formatter} are fixed")
-    columns = ["occ1", "lang", *_target_columns(args)]
-    for flag, paths in (("--train-data", args.train_data), ("--val-data", args.val_data)):
+    if options.key is not None and _system(options).codes is not None:
+        problems.add(f"--key is for --formatter gpf; the classes of {options.formatter} are fixed")
+    columns = ["occ1", "lang", *_system(options).columns]
+    for flag, paths in (("--train-data", options.train_data), ("--val-data", options.val_data)):
         if paths is None:
             problems.add(f"{flag} is missing: one or more CSV or Parquet files")
         else:
@@ -96,90 +107,98 @@ def check_arguments(args: argparse.Namespace) -> None:
     problems.raise_if_any()
 
 
-def _target_columns(args: argparse.Namespace) -> list[str]:
-    from histocc.dataloader.mixer_dataset import TARGET_COLUMNS
-
-    if args.target_cols:
-        return args.target_cols
-    return list(TARGET_COLUMNS.get(args.target_col_naming or args.formatter, ()))
-
-
-def _formatter(args: argparse.Namespace) -> Any:
-    from histocc import formatter
-
-    if args.formatter == "hisco":
-        return formatter.hisco_blocky5()
-    if args.formatter == "occ1950":
-        return formatter.occ1950_blocky2()
-    return formatter.construct_general_purpose_formatter(
-        args.block_size, args.target_cols, use_within_block_sep=args.use_within_block_sep
-    )
+def _system(options: TrainMixerOptions) -> CodingSystem:
+    """The coding system that the flags name, in the columns that they name; its codes may still be unknown."""
+    if options.formatter == GENERAL_PURPOSE:
+        # A missing --target-cols is complained about where all flags are.
+        columns = options.target_cols or ["code"]
+        return general_system(options.block_size, columns, use_within_block_sep=options.use_within_block_sep)
+    system = coding_system(options.formatter)
+    if options.target_cols:
+        return system.with_columns(options.target_cols)
+    naming = options.target_col_naming
+    if naming is None:
+        return system
+    return system.with_columns(coding_system(naming).columns[: system.formatter.max_num_codes])
 
 
-def _key(args: argparse.Namespace, formatter: Any, save_dir: Path, processes: Processes) -> dict[str, int] | None:
-    """Classes of the codes for gpf: of the save folder, else of --key, else of the training data; None otherwise."""
-    if args.formatter != "gpf":
-        return None
+def _with_codes(system: CodingSystem, options: TrainMixerOptions, processes: Processes) -> CodingSystem:
+    """The system with its codes: its own, else those of the save folder, of --key, or of the training data."""
+    if system.codes is not None:
+        return system
     from histocc.dataloader.codes import codes_in_order
     from histocc.files.key import read_key
 
-    saved = save_dir / "key.csv"
-    if not saved.exists():
-        return read_key(args.key) if args.key else codes_in_order(args.train_data, args.target_cols, formatter)
-    key = read_key(saved)
-    if args.key and processes.is_main and read_key(args.key) != key:
-        print(f"{saved} differs from --key {args.key}; the one in the save folder is used, as the model knows it")
-    return key
+    saved = options.folder / run_folder.KEY
+    if saved.exists():
+        key = read_key(saved)
+        if options.key and processes.is_main and read_key(options.key) != key:
+            print(
+                f"{saved} differs from --key {options.key}; the one in the save folder is used, as the model knows it"
+            )
+    elif options.key:
+        key = read_key(options.key)
+    else:
+        key = codes_in_order(options.train_data, system.columns, system.formatter)
+    return system.with_key(key)
 
 
-def _make_folder(save_dir: Path, key: Mapping[str, int] | None) -> None:
-    """The save folder and, for gpf, its key."""
+def _make_folder(options: TrainMixerOptions, key: Mapping[str, int] | None) -> None:
+    """The save folder and, where the codes are those of the data, its key."""
     from histocc.files.key import write_key
 
-    cli.make_folder(save_dir, "--save-dir")
-    if key is not None and not (save_dir / "key.csv").exists():
-        write_key(key, save_dir / "key.csv")
+    cli.make_folder(options.folder, "--save-dir")
+    if key is not None and not (options.folder / run_folder.KEY).exists():
+        write_key(key, options.folder / run_folder.KEY)
 
 
-def train_mixer(args: argparse.Namespace, processes: Processes) -> int:
-    """The script: check, read the data, train."""
+def _read_data(start: Start[TrainMixerOptions], system: CodingSystem, processes: Processes) -> MixerData:
+    """Read the data; then make the save folder."""
     from histocc.dataloader import OccDatasetMixerInMemMultipleFiles
     from histocc.dataloader.words import read_word_frequencies
-    from histocc.runs.mixer import MixerTask, run_mixer
+    from histocc.runs.mixer import MixerData
 
-    check_arguments(args)
-    formatter = _formatter(args)
-    save_dir = Path(args.save_dir)
-    key = _key(args, formatter, save_dir, processes)
-    num_classes = NUM_CLASSES[args.formatter] if key is None else len(key)
-    words = None if args.fn_word_freq is None else read_word_frequencies(args.fn_word_freq)
-
+    options = start.options
+    # Only codes that the data decide need a key: those of a fixed system are their own.
+    key_is_fixed = system.codes is not None
+    system = _with_codes(system, options, processes)
+    key = None if key_is_fixed else system.key
+    words = None if options.fn_word_freq is None else read_word_frequencies(options.fn_word_freq)
     problems = Problems()
-    data = [
+    train, val = (
         problems.run(
             OccDatasetMixerInMemMultipleFiles,
             paths,
-            formatter,
+            system.formatter,
             None,
-            args.max_len,
-            num_classes,
+            options.max_len,
+            system.num_classes,
             training=training,
-            alt_prob=args.augmentation_prob,
-            n_trans=args.num_transformations,
-            unk_lang_prob=args.unk_lang_prob,
-            target_cols=_target_columns(args),
+            alt_prob=options.augmentation_prob,
+            n_trans=options.num_transformations,
+            unk_lang_prob=options.unk_lang_prob,
+            target_cols=list(system.columns),
             map_code_label=key,
             word_freq_table=words,
-            seed=args.seed,
+            seed=options.seed,
         )
-        for paths, training in ((args.train_data, True), (args.val_data, False))
-    ]
+        for paths, training in ((options.train_data, True), (options.val_data, False))
+    )
     problems.raise_if_any()
     # Nobody looks for the key any more, and the data are good: now it can be written.
     processes.gather(None)
-    processes.main_first("folder", lambda: _make_folder(save_dir, key))
-    code = run_mixer(args, processes, MixerTask(save_dir, formatter, data[0], data[1], num_classes, key))
-    if args.demo and code == 0 and processes.is_main:
+    processes.main_first("folder", lambda: _make_folder(options, key))
+    return MixerData(train, val, system)
+
+
+def train_mixer(options: TrainMixerOptions, processes: Processes) -> int:
+    """The script: check, read the data, train."""
+    from histocc.runs.mixer import run_mixer
+
+    check_arguments(options)
+    system = _system(options)
+    code = run_mixer(options, processes, system, lambda start: _read_data(start, system, processes))
+    if options.demo and code == 0 and processes.is_main:
         print(
             "This was the demo. With data of your own (columns occ1, lang, code1..code5) the full model trains with\n"
             "  python train_mixer.py --save-dir runs/mine --train-data train.csv --val-data val.csv --use-amp\n"
@@ -192,7 +211,7 @@ def train_mixer(args: argparse.Namespace, processes: Processes) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script with the arguments `argv`, those of the command line by default; return the exit code."""
     args = cli.parse_with_demo(build_parser(), argv, demo_defaults)
-    return cli.run_script(train_mixer, args)
+    return cli.run_script(train_mixer, TrainMixerOptions.from_namespace(args))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +15,7 @@ from histocc.files.hub import without_progress_bars, without_retry_messages
 from histocc.layers.attention import use_fused_attention
 from histocc.layers.canine import encode, encode_pooled
 from histocc.layers.decoder import MAX_TARGET_LENGTH, TransformerDecoder
+from histocc.weights import read_state_dict
 
 if TYPE_CHECKING:
     from transformers import CanineConfig, CanineModel, CanineTokenizer
@@ -35,6 +36,8 @@ __all__ = [
 MODEL_DOMAINS = {"Multilingual_CANINE": "google/canine-s"}
 NUM_DECODER_LAYERS = 3
 NUM_DECODER_HEADS = 8
+# What a configuration says of where it was saved, and by what.
+_NOT_OF_THE_ENCODER = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"})
 
 
 def getModel(model_domain: str = "Multilingual_CANINE") -> CanineModel:
@@ -107,8 +110,6 @@ def load_model_from_checkpoint(
     Raises:
         UsageError: the file is missing, damaged, holds pickled objects, or does not fit the model.
     """
-    from histocc.weights import read_state_dict
-
     state, _ = read_state_dict(checkpoint_path)
     try:
         model.load_state_dict(state)
@@ -311,17 +312,46 @@ class Seq2SeqMixerOccCANINE(Seq2SeqOccCANINE):
         return out_seq2seq, self._linear_head(pooled)
 
 
-class CANINEOccupationClassifier_hub(CANINEOccupationClassifier, PyTorchModelHubMixin):
-    """`CANINEOccupationClassifier` for the hub: `config` holds `n_classes, model_domain, dropout_rate`."""
+class _FromHub(PyTorchModelHubMixin):
+    """Builds the encoder of a published model from its configuration: all weights come with the model.
+
+    The entry `encoder` of `config` holds what differs from the defaults of `CanineConfig`, which are those of CANINE-s.
+    Without it the configuration is that of the local folder `model_domain`, where there is one, or else the default. A
+    model that is made directly, without this entry, takes its encoder from `model_domain` with pretrained weights.
+    """
+
+    @classmethod
+    def _from_pretrained(cls, **options: Any) -> Any:
+        config = options.get("config")
+        if isinstance(config, dict) and "encoder" not in config:
+            from transformers import CanineConfig
+
+            domain = config.get("model_domain", "")
+            local = CanineConfig.from_pretrained(domain) if os.path.isdir(domain) else CanineConfig()
+            options["config"] = {**config, "encoder": encoder_settings(local)}
+        return super()._from_pretrained(**options)
+
+
+def _encoder_of(config: Mapping[str, Any]) -> CanineConfig | None:
+    return encoder_config(config["encoder"]) if "encoder" in config else None
+
+
+class CANINEOccupationClassifier_hub(CANINEOccupationClassifier, _FromHub):
+    """`CANINEOccupationClassifier` for the hub: `config` holds `n_classes, model_domain, dropout_rate`.
+
+    Optional: `encoder`, see `_FromHub`.
+    """
 
     def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__(config["n_classes"], config["model_domain"], config.get("dropout_rate"))
+        super().__init__(
+            config["n_classes"], config["model_domain"], config.get("dropout_rate"), encoder=_encoder_of(config)
+        )
 
 
-class Seq2SeqOccCANINE_hub(Seq2SeqOccCANINE, PyTorchModelHubMixin):
+class Seq2SeqOccCANINE_hub(Seq2SeqOccCANINE, _FromHub):
     """`Seq2SeqOccCANINE` for the hub: `config` holds `model_domain, num_classes`.
 
-    Optional: `dropout_rate, decoder_dim_feedforward`.
+    Optional: `dropout_rate, decoder_dim_feedforward, encoder`, see `_FromHub`.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -330,13 +360,14 @@ class Seq2SeqOccCANINE_hub(Seq2SeqOccCANINE, PyTorchModelHubMixin):
             config["num_classes"],
             config.get("dropout_rate"),
             config.get("decoder_dim_feedforward"),
+            encoder=_encoder_of(config),
         )
 
 
-class Seq2SeqMixerOccCANINE_hub(Seq2SeqMixerOccCANINE, PyTorchModelHubMixin):
+class Seq2SeqMixerOccCANINE_hub(Seq2SeqMixerOccCANINE, _FromHub):
     """`Seq2SeqMixerOccCANINE` for the hub: `config` holds `model_domain, num_classes, num_classes_flat`.
 
-    Optional: `dropout_rate, decoder_dim_feedforward`.
+    Optional: `dropout_rate, decoder_dim_feedforward, encoder`, see `_FromHub`.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -346,7 +377,39 @@ class Seq2SeqMixerOccCANINE_hub(Seq2SeqMixerOccCANINE, PyTorchModelHubMixin):
             config["num_classes_flat"],
             config.get("dropout_rate"),
             config.get("decoder_dim_feedforward"),
+            encoder=_encoder_of(config),
         )
+
+
+def encoder_settings(config: CanineConfig) -> dict[str, Any]:
+    """The entries of a configuration that differ from the defaults, as plain values."""
+    from transformers import CanineConfig
+
+    default = CanineConfig().to_dict()
+    return {
+        name: value
+        for name, value in config.to_dict().items()
+        if name in default and name not in _NOT_OF_THE_ENCODER and value != default[name]
+    }
+
+
+def encoder_config(entries: Mapping[str, Any]) -> CanineConfig:
+    """The configuration with these entries in place of the defaults.
+
+    Raises
+    ------
+    UsageError
+        The entries make no configuration.
+    """
+    from transformers import CanineConfig
+
+    unknown = set(entries) - set(CanineConfig().to_dict())
+    if unknown:
+        raise UsageError(f"a CANINE encoder has no setting {sorted(unknown)[0]!r}")
+    try:
+        return CanineConfig(**entries)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"these settings make no CANINE encoder: {error}") from error
 
 
 def _build_encoder(model_domain: str, encoder: CanineModel | CanineConfig | None, fast_encoder: bool) -> CanineModel:

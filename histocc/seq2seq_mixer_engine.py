@@ -2,66 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from histocc.errors import UsageError
+from histocc.files import run_folder
+from histocc.formatter import PAD_IDX
 from histocc.layers.masking import create_mask
 from histocc.loss import LossMixer
-from histocc.metrics.accuracies import order_invariant_hits
-from histocc.metrics.code_sets import CodeSetMetrics, summarise
-from histocc.processes.distributed import Processes
-from histocc.processes.signals import StopSignals
+from histocc.metrics.accuracies import flat_rows_correct, order_invariant_hits
+from histocc.metrics.code_sets import EvaluatedCodes, summarise
+from histocc.training.batches import Batch, dense_classes
 from histocc.training.checkpoint import CheckpointFolder
+from histocc.training.context import Plan, RunContext
 from histocc.training.evaluation import add_up_batches
-from histocc.training.loop import Batch, Intervals, TrainingLoop, dense_classes, unwrap
-from histocc.training.precision import Precision
+from histocc.training.loop import OnEvaluation, TrainingLoop, unwrap
 from histocc.training.reporting import LogFile
+from histocc.training.tracking import wandb_callback
 
 DataLoaders = Mapping[str, Iterable[Batch]]
 
 
-def mixer_loss(model: nn.Module, batch: Batch, loss_fn: LossMixer) -> dict[str, Tensor]:
+def mixer_loss(model: nn.Module, batch: Batch, loss_fn: Any) -> dict[str, Tensor]:
     """Forward pass and loss of a batch on the model's device.
 
-    Returns the 0-dim tensors 'loss' (mixed), 'loss_linear' and 'loss_seq2seq' (unweighted), float32. The batch holds
-    input_ids and attention_mask, int64 [B, L], targets_seq2seq, int64 [B, T], and the classes of the rows: either
-    targets_classes, int64 [B, K] with -1 where a row has no further class, or targets_linear, float32 [B, C].
+    Parameters
+    ----------
+    model
+        Called with the keywords input_ids, attention_mask, target, target_mask, target_padding_mask; gives the logits
+        of the decoder [B, T-1, V] and of the flat head [B, C].
+    batch
+        input_ids and attention_mask, int64 [B, L], targets_seq2seq, int64 [B, T], and the classes of the rows: either
+        targets_classes, int64 [B, K] with -1 where a row has no further class, or targets_linear, float32 [B, C].
+    loss_fn
+        A `LossMixer`, or anything that takes the keywords out_seq2seq, out_linear, target_seq2seq, target_linear and
+        returns a 0-dim tensor, which is what training minimises.
+
+    Returns
+    -------
+    dict
+        'loss', 0-dim; of a `LossMixer` also its unweighted parts 'loss_linear' and 'loss_seq2seq'.
     """
-    out_seq2seq, out_linear = _forward(model, batch, loss_fn)
-    return _losses(out_seq2seq, out_linear, batch, loss_fn)
+    return _losses(*_forward(model, batch, loss_fn), batch, loss_fn)
 
 
-def _forward(model: nn.Module, batch: Batch, loss_fn: LossMixer) -> tuple[Tensor, Tensor]:
+def _forward(model: nn.Module, batch: Batch, loss_fn: Any) -> tuple[Tensor, Tensor]:
     target_input = batch["targets_seq2seq"][:, :-1]
-    pad_idx = loss_fn.loss_fn_seq2seq.pad_idx
+    pad_idx = getattr(getattr(loss_fn, "loss_fn_seq2seq", None), "pad_idx", PAD_IDX)
     target_mask, target_padding_mask = create_mask(target_input, pad_idx, target_input.device)
-    return model(batch["input_ids"], batch["attention_mask"], target_input, target_mask, target_padding_mask)
+    return model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        target=target_input,
+        target_mask=target_mask,
+        target_padding_mask=target_padding_mask,
+    )
 
 
-def _losses(out_seq2seq: Tensor, out_linear: Tensor, batch: Batch, loss_fn: LossMixer) -> dict[str, Tensor]:
+def _losses(out_seq2seq: Tensor, out_linear: Tensor, batch: Batch, loss_fn: Any) -> dict[str, Tensor]:
+    arguments = {
+        "out_seq2seq": out_seq2seq,
+        "out_linear": out_linear,
+        "target_seq2seq": batch["targets_seq2seq"],
+        "target_linear": dense_classes(batch, out_linear.shape[1]),
+    }
     # Exponentials and sums over thousands of classes are no work for half precision.
     with torch.autocast(out_linear.device.type, enabled=False):
-        loss, seq2seq, linear = loss_fn.components(
-            out_seq2seq=out_seq2seq,
-            out_linear=out_linear,
-            target_seq2seq=batch["targets_seq2seq"],
-            target_linear=dense_classes(batch, out_linear.shape[1]),
-        )
-    return {"loss": loss, "loss_linear": linear, "loss_seq2seq": seq2seq}
+        if _is_plain_mixer(loss_fn):
+            loss = loss_fn(**arguments)
+            seq2seq, linear = loss_fn.last_parts
+            return {"loss": loss, "loss_linear": linear, "loss_seq2seq": seq2seq}
+        for name in ("out_seq2seq", "out_linear"):
+            arguments[name] = arguments[name].to(torch.promote_types(arguments[name].dtype, torch.float32))
+        return {"loss": loss_fn(**arguments)}
+
+
+def _is_plain_mixer(loss_fn: Any) -> bool:
+    """Whether calling `loss_fn` computes what `LossMixer` computes, and so leaves its parts behind."""
+    return isinstance(loss_fn, LossMixer) and type(loss_fn).forward is LossMixer.forward
 
 
 def train_one_epoch(
     model: nn.Module,
     data_loader: Iterable[Batch],
-    loss_fn: LossMixer,
+    loss_fn: Any,
     optimizer: Optimizer,
-    device: torch.device,
+    device: torch.device | str,
     scheduler: LRScheduler | None,
     current_step: int,
     log_interval: int = 100,
@@ -70,15 +101,29 @@ def train_one_epoch(
     save_dir: str | None = None,
     data_loader_eval: Iterable[Batch] | None = None,
     log_wandb: bool = False,
+    *,
+    total_steps: int | None = None,
+    epoch: int = 0,
+    save_each_epoch: bool = False,
+    distributed: bool = False,
+    is_main_process: bool = True,
+    scaler: Any = None,
     **options: Any,
 ) -> int:
     """Train on every batch of `data_loader` once and return the step reached.
 
     A step: zero gradients, forward, loss, backward, clip the global gradient norm to 1.0, optimizer, scheduler. Every
     `log_interval` steps figures are shown, every `eval_interval` steps `data_loader_eval` is evaluated into
-    ``logs.csv``, every `save_interval` steps a checkpoint is written, both in `save_dir`. `options` as in `train`.
+    ``logs.csv``, every `save_interval` steps a checkpoint is written, both in `save_dir`.
+
+    The arguments are those of `train`, but for `data_loader` and `data_loader_eval` (training and validation batches);
+    `total_steps`, for the time left, this epoch's by default; `epoch`, the number of the epoch; and `scaler`: where it
+    is an enabled gradient scaler, training is in float16, with a scaler of this package's own.
     """
-    loop = build_loop(
+    steps = current_step + len(data_loader) if total_steps is None else total_steps
+    if scaler is not None and getattr(scaler, "is_enabled", lambda: True)():
+        options = {"use_amp": True, "amp_dtype": "float16", **options}
+    loop = _loop_of_caller(
         model,
         {"data_loader_train": data_loader, "data_loader_val": data_loader_eval},
         loss_fn,
@@ -86,14 +131,13 @@ def train_one_epoch(
         device,
         scheduler,
         save_dir,
-        total_steps=options.pop("total_steps", current_step + len(data_loader)),
-        current_step=current_step,
-        log_interval=log_interval,
-        eval_interval=eval_interval,
-        save_interval=save_interval,
-        log_wandb=log_wandb,
+        Plan(steps, log_interval, eval_interval, save_interval, save_each_epoch=save_each_epoch),
+        current_step,
+        log_wandb,
+        is_main_process,
         **options,
     )
+    loop.epoch = epoch
     loop.run_epoch(data_loader)
     return loop.step
 
@@ -101,52 +145,12 @@ def train_one_epoch(
 def train(
     model: nn.Module,
     data_loaders: DataLoaders,
-    loss_fn: LossMixer,
-    optimizer: Optimizer,
-    device: torch.device,
-    scheduler: LRScheduler | None,
-    save_dir: str | None,
-    total_steps: int,
-    current_step: int = 0,
-    log_interval: int = 100,
-    eval_interval: int | None = 1000,
-    save_interval: int | None = 1000,
-    log_wandb: bool = False,
-    **options: Any,
-) -> TrainingLoop:
-    """Train to exactly `total_steps`, evaluate and save at the end; `options` as in `build_loop`.
-
-    `data_loaders` holds 'data_loader_train' and, for evaluations, 'data_loader_val'.
-    """
-    loop = build_loop(
-        model,
-        data_loaders,
-        loss_fn,
-        optimizer,
-        device,
-        scheduler,
-        save_dir,
-        total_steps,
-        current_step,
-        log_interval,
-        eval_interval,
-        save_interval,
-        log_wandb,
-        **options,
-    )
-    loop.run(lambda epoch: data_loaders["data_loader_train"])
-    return loop
-
-
-def build_loop(
-    model: nn.Module,
-    data_loaders: DataLoaders,
-    loss_fn: LossMixer,
-    optimizer: Optimizer,
-    device: torch.device,
-    scheduler: LRScheduler | None,
-    save_dir: str | None,
-    total_steps: int,
+    loss_fn: Any,
+    optimizer: Optimizer | None = None,
+    device: torch.device | str | None = None,
+    scheduler: LRScheduler | None = None,
+    save_dir: str | None = None,
+    total_steps: int | None = None,
     current_step: int = 0,
     log_interval: int = 100,
     eval_interval: int | None = 1000,
@@ -157,93 +161,192 @@ def build_loop(
     save_each_epoch: bool = False,
     distributed: bool = False,
     is_main_process: bool = True,
+    **options: Any,
+) -> TrainingLoop:
+    """Train to exactly `total_steps`, evaluate and save at the end.
+
+    Parameters
+    ----------
+    model
+        As for `mixer_loss`, on `device`; may be wrapped for several processes.
+    data_loaders
+        'data_loader_train' and, for evaluations, 'data_loader_val'.
+    loss_fn
+        As for `mixer_loss`.
+    optimizer, scheduler
+        One step of each per optimizer step; the scheduler may be None.
+    device
+        Where the batches are moved to.
+    save_dir
+        Folder for checkpoints and logs; None saves nothing.
+    total_steps
+        Optimizer steps of the whole run.
+    current_step
+        Where it stands.
+    log_interval, eval_interval, save_interval
+        Steps between figures, evaluations, checkpoints; None is never.
+    log_wandb
+        Send the figures of evaluations to the run of Weights & Biases that `wandb_init` started.
+    train_sampler
+        A sampler of the training loader, whose `set_epoch` is called before each epoch.
+    save_each_epoch
+        Save at the end of each epoch as well.
+    distributed
+        Accepted for callers of old: `model` and loaders are what says so.
+    is_main_process
+        False writes and shows nothing.
+    options
+        use_amp, amp_dtype (see `Precision`); grad_accum_steps, batches per step; keep_checkpoints, how many
+        ``<step>.bin`` stay; seed, of dropout; save_extra, further entries of checkpoints.
+
+    Raises
+    ------
+    TypeError
+        An argument is missing; the message names the positions of the original and of its descendant for several GPUs,
+        which differ.
+    """
+    _check_order(loss_fn, optimizer, device, total_steps)
+    loop = _loop_of_caller(
+        model,
+        data_loaders,
+        loss_fn,
+        optimizer,
+        device,
+        scheduler,
+        save_dir,
+        Plan(total_steps, log_interval, eval_interval, save_interval, save_each_epoch=save_each_epoch),
+        current_step,
+        log_wandb,
+        is_main_process,
+        **options,
+    )
+
+    def loader_of_epoch(epoch: int) -> Iterable[Batch]:
+        if hasattr(train_sampler, "set_epoch"):
+            train_sampler.set_epoch(epoch)
+        return data_loaders["data_loader_train"]
+
+    loop.run(loader_of_epoch)
+    return loop
+
+
+def _check_order(loss_fn: Any, optimizer: Any, device: Any, total_steps: Any) -> None:
+    if not callable(loss_fn):
+        raise TypeError(
+            "the third argument of train is the loss function here, as in the original (model, data_loaders, loss_fn, "
+            "optimizer, device, ...). In OCCPAST it is train_sampler: name the arguments (train_sampler=, loss_fn=)"
+        )
+    given = {"optimizer": optimizer, "device": device, "total_steps": total_steps}
+    missing = [name for name, value in given.items() if value is None]
+    if missing:
+        raise TypeError(f"train needs {', '.join(missing)}")
+
+
+def _loop_of_caller(
+    model: nn.Module,
+    data_loaders: Mapping[str, Any],
+    loss_fn: Any,
+    optimizer: Optimizer,
+    device: torch.device | str,
+    scheduler: LRScheduler | None,
+    save_dir: str | None,
+    plan: Plan,
+    current_step: int,
+    log_wandb: bool,
+    is_main_process: bool,
+    *,
     use_amp: bool = False,
     amp_dtype: str = "auto",
     grad_accum_steps: int = 1,
     keep_checkpoints: int | None = None,
-    processes: Processes | None = None,
     seed: int | None = None,
-    stop: StopSignals | None = None,
-    code_metrics: Callable[[], CodeSetMetrics] | None = None,
-    languages: Tensor | None = None,
+    save_extra: Mapping[str, Any] | None = None,
+) -> TrainingLoop:
+    """The loop of a caller who has a device and a folder rather than a `RunContext`."""
+    context = RunContext.on(
+        device, save_dir, use_amp=use_amp, amp_dtype=amp_dtype, seed=seed, is_main_process=is_main_process
+    )
+    plan = Plan(**{**vars(plan), "grad_accum_steps": grad_accum_steps, "keep_checkpoints": keep_checkpoints})
+    callbacks = [wandb_callback] if log_wandb else []
+    key = getattr(getattr(data_loaders["data_loader_train"], "dataset", None), "map_code_label", None)
+    loop = build_loop(
+        model,
+        data_loaders.get("data_loader_val"),
+        loss_fn,
+        optimizer,
+        scheduler,
+        plan,
+        context,
+        on_evaluation=callbacks,
+        save_extra={"key": key, **(save_extra or {})},
+    )
+    loop.step = current_step
+    return loop
+
+
+def build_loop(
+    model: nn.Module,
+    val_loader: Iterable[Batch] | None,
+    loss_fn: Any,
+    optimizer: Optimizer,
+    scheduler: LRScheduler | None,
+    plan: Plan,
+    context: RunContext,
+    *,
+    codes: EvaluatedCodes | None = None,
+    on_evaluation: Sequence[OnEvaluation] = (),
     save_extra: Mapping[str, Any] | None = None,
 ) -> TrainingLoop:
     """The training loop of the mixer, ready to run or to be restored from a checkpoint.
 
-    Parameters beyond those of `train`
-    ----------------------------------
-    train_sampler, distributed, is_main_process
-        Accepted for callers of old; loaders carry their samplers, and `processes` says who is who.
-    use_amp, amp_dtype
-        Mixed precision, see `Precision`.
-    grad_accum_steps
-        Batches per optimizer step.
-    keep_checkpoints
-        How many ``<step>.bin`` to keep; None keeps all.
-    seed
-        Makes dropout a function of (seed, step, rank), which a resumed run repeats.
-    code_metrics, languages
-        Makes the counter of figures over sets of codes, one per evaluation; and the language index of every
-        validation row, integer [rows], if it tells languages apart.
+    Parameters
+    ----------
+    model, loss_fn, optimizer, scheduler
+        As in `train`.
+    val_loader
+        Validation batches; None evaluates nothing.
+    plan
+        Length of the run, and intervals.
+    context
+        Processes, precision, stop, folder and seed.
+    codes
+        Adds figures over sets of codes to those of an evaluation.
+    on_evaluation
+        Called with each evaluation, on the main process.
     save_extra
         Further entries of checkpoints.
     """
-    processes = processes or Processes(rank=0 if is_main_process else 1, device=device)
-    precision = Precision(device, use_amp, amp_dtype)
-    stop = stop or StopSignals()
-    loader_val = data_loaders.get("data_loader_val")
-    key = getattr(getattr(data_loaders["data_loader_train"], "dataset", None), "map_code_label", None)
+    folder = context.folder
+    plain_model = unwrap(model)
 
-    def evaluate_now() -> dict[str, float] | None:
-        return evaluate_figures(
-            unwrap(model),
-            loader_val,
-            loss_fn,
-            device,
-            precision=precision,
-            processes=processes,
-            code_metrics=code_metrics,
-            languages=languages,
-            stop=stop,
-        )
+    def evaluate_now() -> dict[str, Any] | None:
+        return evaluate_figures(plain_model, val_loader, loss_fn, context, codes)
 
-    track = None
-    if log_wandb and processes.is_main:
-        from histocc.training.tracking import wandb_log
-
-        track = wandb_log
-    folder = Path(save_dir) if save_dir is not None else None
     return TrainingLoop(
         model=model,
         compute_loss=lambda module, batch: mixer_loss(module, batch, loss_fn),
         optimizer=optimizer,
         scheduler=scheduler,
-        device=device,
-        total_steps=total_steps,
-        evaluate=None if loader_val is None else evaluate_now,
-        intervals=Intervals(log_interval, eval_interval, save_interval, save_each_epoch),
-        precision=precision,
-        processes=processes,
-        checkpoints=None if folder is None else CheckpointFolder(folder, keep_checkpoints),
-        log=None if folder is None else LogFile(folder / "logs.csv"),
-        track=track,
-        grad_accum_steps=grad_accum_steps,
-        seed=seed,
-        save_extra={"key": key, **(save_extra or {})},
-        stop=stop,
-        step=current_step,
+        plan=plan,
+        context=context,
+        evaluate=None if val_loader is None else evaluate_now,
+        on_evaluation=on_evaluation,
+        checkpoints=None if folder is None else CheckpointFolder(folder, plan.keep_checkpoints),
+        log=None if folder is None else LogFile(folder / run_folder.LOG),
+        save_extra=dict(save_extra or {}),
     )
 
 
 def evaluate(
-    model: nn.Module, data_loader: Iterable[Batch], loss_fn: LossMixer, device: torch.device, log_interval: int = 100
+    model: nn.Module, data_loader: Iterable[Batch], loss_fn: Any, device: torch.device | str, log_interval: int = 100
 ) -> tuple[float, float, float, float, float, float]:
     """Evaluate with teacher forcing: (loss, loss_linear, loss_seq2seq, seq_acc, token_acc, flat_acc).
 
     Each is the mean over batches weighted by batch size; seq_acc and token_acc are in percent, flat_acc is a fraction.
-    `log_interval` is accepted for callers of old: a progress bar shows every batch.
+    The unweighted losses are those of ``loss_fn.loss_fn_linear`` and ``loss_fn.loss_fn_seq2seq``, NaN where `loss_fn`
+    has none. `log_interval` is accepted for callers of old: a progress bar shows every batch.
     """
-    figures = evaluate_figures(model, data_loader, loss_fn, device)
+    figures = evaluate_figures(model, data_loader, loss_fn, RunContext.on(device))
     names = ("val_loss", "val_loss_linear", "val_loss_seq2seq", "seq_acc", "token_acc", "flat_acc")
     return tuple(figures[name] for name in names)
 
@@ -251,57 +354,78 @@ def evaluate(
 def evaluate_figures(
     model: nn.Module,
     data_loader: Iterable[Batch],
-    loss_fn: LossMixer,
-    device: torch.device,
-    *,
-    precision: Precision | None = None,
-    processes: Processes | None = None,
-    code_metrics: Callable[[], CodeSetMetrics] | None = None,
-    languages: Tensor | None = None,
-    stop: StopSignals | None = None,
-) -> dict[str, float] | None:
+    loss_fn: Any,
+    context: RunContext,
+    codes: EvaluatedCodes | None = None,
+) -> dict[str, Any] | None:
     """All figures of an evaluation by their names in ``logs.csv``, equal on all processes; see `add_up_batches`."""
-    processes = processes or Processes(device=device)
-    blocks = loss_fn.loss_fn_seq2seq
-    length = blocks.nb_blocks * blocks.block_size
-    sets = None if code_metrics is None else code_metrics()
-    languages = None if languages is None else languages.to(device)
+    blocks = _blocks_of(loss_fn, data_loader)
+    length = blocks.number * blocks.size
+    sets = None if codes is None else codes.counter()
+    languages = None if codes is None or codes.language_index is None else codes.language_index.to(context.device)
 
     def sums_of_batch(batch: Batch) -> list[Tensor]:
         out_seq2seq, out_linear = _forward(model, batch, loss_fn)
         batch["targets_linear"] = dense_classes(batch, out_linear.shape[1])
-        losses = _losses(out_seq2seq, out_linear, batch, loss_fn)
+        losses = _all_losses(out_seq2seq, out_linear, batch, loss_fn)
         predicted = out_seq2seq[:, :length].argmax(-1)
         target = batch["targets_seq2seq"][:, 1 : length + 1]
-        rows_correct, hits = order_invariant_hits(predicted, target, blocks.nb_blocks, blocks.block_size)
-        flat = ((out_linear.sigmoid() > 0.5) == batch["targets_linear"].bool()).all(dim=1).sum()
+        rows_correct, hits = order_invariant_hits(predicted, target, blocks.number, blocks.size)
         if sets is not None:
             sets.update(predicted, target, None if languages is None else languages[batch["rows"]])
         size = len(target)
         means = (losses["loss"], losses["loss_linear"], losses["loss_seq2seq"])
+        flat = flat_rows_correct(out_linear, batch["targets_linear"])
         return [*(mean * size for mean in means), rows_correct, hits, flat]
 
-    totals = add_up_batches(
-        model,
-        data_loader,
-        device,
-        ("loss", "linear", "seq2seq", "seq", "token", "flat"),
-        sums_of_batch,
-        precision=precision,
-        processes=processes,
-        stop=stop,
-    )
+    names = ("loss", "linear", "seq2seq", "seq", "token", "flat")
+    totals = add_up_batches(model, data_loader, names, sums_of_batch, context)
     if totals is None:
         return None
     sums, rows, seconds = totals
-    figures = {
+    figures: dict[str, Any] = {
         "val_loss": sums["loss"] / rows,
         "val_loss_linear": sums["linear"] / rows,
         "val_loss_seq2seq": sums["seq2seq"] / rows,
         "seq_acc": 100 * sums["seq"] / rows,
-        "token_acc": 100 * sums["token"] / (rows * blocks.nb_blocks),
+        "token_acc": 100 * sums["token"] / (rows * blocks.number),
         "flat_acc": sums["flat"] / rows,
     }
     if sets is not None:
-        figures |= summarise({name: processes.sum_array(array) for name, array in sets.counts().items()})
+        figures |= summarise({name: context.processes.sum_array(array) for name, array in sets.counts().items()})
     return figures | {"rows": rows, "eval_seconds": round(seconds, 2)}
+
+
+def _all_losses(out_seq2seq: Tensor, out_linear: Tensor, batch: Batch, loss_fn: Any) -> dict[str, Tensor]:
+    """As `_losses`, and the unweighted parts of a loss that is the caller's own where it has such."""
+    losses = _losses(out_seq2seq, out_linear, batch, loss_fn)
+    missing = losses["loss"].new_full((), float("nan"))
+    for name, part, output, target in (
+        ("loss_seq2seq", "loss_fn_seq2seq", out_seq2seq, batch["targets_seq2seq"]),
+        ("loss_linear", "loss_fn_linear", out_linear, batch["targets_linear"]),
+    ):
+        if name not in losses:
+            function = getattr(loss_fn, part, None)
+            with torch.autocast(out_linear.device.type, enabled=False):
+                losses[name] = missing if function is None else function(output.float(), target)
+    return losses
+
+
+class _Blocks(NamedTuple):
+    number: int
+    size: int
+
+
+def _blocks_of(loss_fn: Any, data_loader: Iterable[Batch]) -> _Blocks:
+    """Codes a row and tokens a code, from the loss of the decoder, or else from the data set's formatter."""
+    blocks = getattr(loss_fn, "loss_fn_seq2seq", None)
+    if hasattr(blocks, "nb_blocks") and hasattr(blocks, "block_size"):
+        return _Blocks(blocks.nb_blocks, blocks.block_size)
+    dataset = getattr(data_loader, "dataset", None)
+    formatter = getattr(getattr(dataset, "dataset", dataset), "formatter", None)
+    if formatter is None:
+        raise UsageError(
+            "an evaluation needs to know how labels divide into codes: give the loss a part loss_fn_seq2seq with "
+            "nb_blocks and block_size, or the data set a formatter"
+        )
+    return _Blocks(formatter.max_num_codes, formatter.block_size)

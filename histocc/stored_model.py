@@ -1,4 +1,4 @@
-"""A model with its coding system, to and from the plain values of a checkpoint: nothing else is needed to rebuild it."""
+"""A model with its coding system, to and from the plain values of a checkpoint, from which alone it is rebuilt."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from torch import nn
 
 from histocc.errors import UsageError
 from histocc.formatter import CodingSystem
-from histocc.model_assets import CANINEOccupationClassifier, Seq2SeqMixerOccCANINE
+from histocc.model_assets import CANINEOccupationClassifier, Seq2SeqMixerOccCANINE, encoder_config
 from histocc.weights import read_state_dict
 
 # Entries of a checkpoint.
 SYSTEM_ENTRY, MODEL_ENTRY = "coding_system", "model_settings"
 KINDS = ("mixer", "flat")
-
-# What a configuration says of where it was saved, and by what.
-_NOT_OF_THE_MODEL = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"})
 
 
 @dataclass(frozen=True)
@@ -84,18 +81,6 @@ class ModelSettings:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 2**20
-
-
-def encoder_settings(config: Any) -> dict[str, Any]:
-    """The entries of a `CanineConfig` that differ from the defaults, as plain values."""
-    from transformers import CanineConfig
-
-    default = CanineConfig().to_dict()
-    return {
-        name: value
-        for name, value in config.to_dict().items()
-        if name in default and name not in _NOT_OF_THE_MODEL and value != default[name]
-    }
 
 
 @dataclass(frozen=True)
@@ -171,22 +156,3 @@ def build_model(system: CodingSystem, settings: ModelSettings) -> nn.Module:
         decoder_dim_feedforward=settings.decoder_dim_feedforward,
         encoder=encoder,
     )
-
-
-def encoder_config(entries: Mapping[str, Any]) -> Any:
-    """The `CanineConfig` with these entries in place of the defaults.
-
-    Raises
-    ------
-    UsageError
-        The entries make no configuration.
-    """
-    from transformers import CanineConfig
-
-    unknown = set(entries) - set(CanineConfig().to_dict())
-    if unknown:
-        raise UsageError(f"a CANINE encoder has no setting {sorted(unknown)[0]!r}")
-    try:
-        return CanineConfig(**entries)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"these settings make no CANINE encoder: {error}") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from histocc.files import run_folder
 from histocc.files.atomic import save_with_retry
-from histocc.processes.distributed import Processes
-from histocc.processes.signals import StopSignals
 from histocc.training import plots
+from histocc.training.batches import Batch, multi_hot
 from histocc.training.checkpoint import CheckpointFolder
+from histocc.training.context import Plan, RunContext
 from histocc.training.evaluation import add_up_batches
-from histocc.training.loop import Batch, Intervals, TrainingLoop, multi_hot, unwrap
-from histocc.training.precision import Precision
+from histocc.training.loop import Evaluation, OnEvaluation, TrainingLoop, unwrap
 from histocc.training.reporting import LogFile
 from histocc.training.schedule import steps_per_epoch
 
@@ -79,8 +80,8 @@ def train_epoch(
         compute_loss=lambda module, batch: flat_loss(module, batch, loss_fn),
         optimizer=optimizer,
         scheduler=scheduler,
-        device=device,
-        total_steps=len(data_loader),
+        plan=Plan(len(data_loader)),
+        context=RunContext.on(device),
         show_progress=verbose,
         counted=("train_acc",),
     )
@@ -94,19 +95,12 @@ def eval_model(
     model: nn.Module, data_loader: Iterable[Batch], loss_fn: nn.Module, device: torch.device
 ) -> tuple[float, float]:
     """Evaluate: (accuracy, loss), means over the rows; the accuracy as in `train_epoch`."""
-    figures = evaluate_figures(model, data_loader, loss_fn, device)
+    figures = evaluate_figures(model, data_loader, loss_fn, RunContext.on(device))
     return figures["val_acc"], figures["val_loss"]
 
 
 def evaluate_figures(
-    model: nn.Module,
-    data_loader: Iterable[Batch],
-    loss_fn: nn.Module,
-    device: torch.device,
-    *,
-    precision: Precision | None = None,
-    processes: Processes | None = None,
-    stop: StopSignals | None = None,
+    model: nn.Module, data_loader: Iterable[Batch], loss_fn: nn.Module, context: RunContext
 ) -> dict[str, float] | None:
     """All figures of an evaluation by their names in ``logs.csv``, equal on all processes; see `add_up_batches`."""
 
@@ -115,16 +109,7 @@ def evaluate_figures(
         targets = _targets(batch, logits.shape[1])
         return [_loss(logits, targets, loss_fn) * len(targets), _exact_matches(logits, targets)]
 
-    totals = add_up_batches(
-        model,
-        data_loader,
-        device,
-        ("loss", "correct"),
-        sums_of_batch,
-        precision=precision,
-        processes=processes,
-        stop=stop,
-    )
+    totals = add_up_batches(model, data_loader, ("loss", "correct"), sums_of_batch, context)
     if totals is None:
         return None
     sums, rows, seconds = totals
@@ -139,15 +124,15 @@ def evaluate_figures(
 class FlatCheckpoints(CheckpointFolder):
     """The files of a run: ``last.bin`` with all that a resumed run needs, and weights alone under the model's name.
 
-    ``Checkpoint<name>.bin`` holds the newest weights and ``<name>.bin`` those of the highest validation accuracy, both
-    as bare state dicts. The step files of `CheckpointFolder` stay, a ``best.bin`` is not written.
+    ``Checkpoint<name>.bin`` holds the newest weights and ``<name>.bin`` the best ones, both as bare state dicts. The
+    step files of `CheckpointFolder` stay, a ``best.bin`` is not written.
     """
 
     def __init__(self, folder: Path, model_name: str, keep: int | None = 1) -> None:
         super().__init__(folder, keep)
-        self.newest = self.folder / f"Checkpoint{model_name}.bin"
-        self.best = self.folder / f"{model_name}.bin"
-        self.figure = self.folder / f"{model_name}.png"
+        self.newest = self.folder / run_folder.newest_weights(model_name)
+        self.best = self.folder / run_folder.best_weights(model_name)
+        self.figure = self.folder / run_folder.history_figure(model_name)
 
     def save(self, state: dict[str, Any], *, best: bool = False) -> Path:
         """Write the weights alone, then `state`; raises OSError as `CheckpointFolder.save` does."""
@@ -155,11 +140,95 @@ class FlatCheckpoints(CheckpointFolder):
         return super().save(state)
 
     def save_best(self, state: dict[str, Any]) -> None:
-        """Nothing: the best weights are those of the highest accuracy, see `save_weights`."""
+        """Nothing: which weights are best is not decided by the loss alone, see `BestWeights`."""
 
     def save_weights(self, path: Path, weights: Mapping[str, Tensor]) -> None:
         """Write a bare state dict."""
-        self._write(path, dict(weights))
+        self.write(path, dict(weights))
+
+
+class History:
+    """The figures of every epoch: lists under the names of `HISTORY`; a callback on evaluation."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, list[float]] = {name: [] for name in HISTORY}
+
+    def __call__(self, evaluation: Evaluation) -> None:
+        for name in HISTORY:
+            self.figures[name].append(evaluation.figures[name])
+
+    def restore(self, rows: Iterable[Mapping[str, str]]) -> None:
+        """Fill in the epochs of ``logs.csv``."""
+        rows = list(rows)
+        self.figures.update({name: [float(row[name]) for row in rows] for name in HISTORY})
+
+    def best(self) -> tuple[float, float]:
+        """The highest validation accuracy, and with it the least loss, negative; (-1, -inf) before the first epoch."""
+        figures = self.figures
+        return max(zip(figures["val_acc"], (-loss for loss in figures["val_loss"])), default=(-1.0, float("-inf")))
+
+
+class BestWeights:
+    """Saves the weights with the highest validation accuracy, among equals those with the least loss.
+
+    A callback on evaluation, to be called before `history` has the epoch.
+    """
+
+    def __init__(self, checkpoints: FlatCheckpoints, history: History) -> None:
+        self._checkpoints = checkpoints
+        self._history = history
+
+    def __call__(self, evaluation: Evaluation) -> None:
+        figures = evaluation.figures
+        if (figures["val_acc"], -figures["val_loss"]) > self._history.best():
+            weights = evaluation.model.state_dict()
+            save_with_retry(
+                lambda: self._checkpoints.save_weights(self._checkpoints.best, weights),
+                f"the best model (step {evaluation.step})",
+            )
+
+
+class HistoryFigure:
+    """Draws losses and accuracies; a callback on evaluation, to be called after `history` has the epoch."""
+
+    def __init__(self, path: Path, history: History, reference_loss: float) -> None:
+        self._path = path
+        self._history = history
+        self._reference_loss = reference_loss
+        self._told_how_to_draw = False
+
+    def __call__(self, evaluation: Evaluation) -> None:
+        if plots.can_draw():
+            save_with_retry(
+                lambda: plots.draw_history(self._path, self._history.figures, self._reference_loss), "the figure"
+            )
+        elif not self._told_how_to_draw:
+            self._told_how_to_draw = True
+            print(plots.HOW_TO_GET, flush=True)
+
+
+@dataclass(frozen=True)
+class AugmentationSwitch:
+    """When the augmented loader takes over, for good.
+
+    Parameters
+    ----------
+    reference_loss
+        Loss of always predicting the class frequencies.
+    share
+        It takes over once the training loss of an epoch is below this share of the reference loss.
+    from_start
+        Begin with it.
+    """
+
+    reference_loss: float
+    share: float = 0.75
+    from_start: bool = False
+
+    @property
+    def below(self) -> float:
+        """The training loss below which it takes over."""
+        return self.share * self.reference_loss
 
 
 class FlatTraining:
@@ -171,31 +240,24 @@ class FlatTraining:
         The classifier, or one wrapped for several processes.
     data
         'data_loader_train', 'data_loader_train_attack', 'data_loader_val', and perhaps 'tokenizer', which is saved.
-    reference_loss
-        Once the training loss of an epoch is below `switch_attack` times this, the augmented loader takes over for
-        good.
-    attack_switch
-        Begin with the augmented loader.
+    loss_fn
+        Called with logits and targets, both float32 [B, C].
+    optimizer, scheduler
+        One step of each per optimizer step; the scheduler may be None.
+    switch
+        When the augmented loader takes over.
+    plan
+        Length of the run, and intervals; evaluations and checkpoints come at the ends of epochs too.
+    context
+        Processes, precision, stop, folder and seed.
     model_name
         Names the files of weights.
-    save_dir
-        Folder for all files; it exists. None writes nothing.
-    use_amp, amp_dtype
-        Mixed precision, see `Precision`.
-    save_interval
-        Steps between checkpoints within an epoch; None saves at the ends of epochs only.
-    keep_checkpoints
-        How many ``<step>.bin`` to keep; they share their space with ``last.bin`` where it is the same state.
-    seed
-        Makes dropout a function of (seed, step, rank), which a resumed run repeats.
+    on_evaluation
+        More callbacks on evaluation.
     save_extra
         Further entries of checkpoints.
-
-    Attributes
-    ----------
-    history
-        Lists with a number per epoch: 'epoch', 'train_loss', 'train_acc', 'val_loss', 'val_acc'; kept by the main
-        process.
+    verbose
+        Show progress.
     """
 
     def __init__(
@@ -203,51 +265,32 @@ class FlatTraining:
         model: nn.Module,
         data: Mapping[str, Any],
         loss_fn: nn.Module,
-        reference_loss: float,
         optimizer: Optimizer,
-        device: torch.device,
         scheduler: LRScheduler | None,
-        total_steps: int,
+        switch: AugmentationSwitch,
+        plan: Plan,
+        context: RunContext,
         model_name: str,
-        save_dir: Path | None,
         *,
-        switch_attack: float = 0.75,
-        attack_switch: bool = False,
-        use_amp: bool = False,
-        amp_dtype: str = "auto",
-        log_interval: int = 100,
-        save_interval: int | None = None,
-        keep_checkpoints: int | None = 1,
-        grad_accum_steps: int = 1,
-        processes: Processes | None = None,
-        seed: int | None = None,
-        stop: StopSignals | None = None,
+        on_evaluation: Sequence[OnEvaluation] = (),
         save_extra: Mapping[str, Any] | None = None,
         verbose: bool = True,
     ) -> None:
-        processes = processes or Processes(device=device)
-        precision = Precision(device, use_amp, amp_dtype)
-        stop = stop or StopSignals()
         self.data = data
-        self.reference_loss = reference_loss
-        self.switch_below = switch_attack * reference_loss
-        self.augmented = attack_switch
-        self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
-        self.checkpoints = None if save_dir is None else FlatCheckpoints(save_dir, model_name, keep_checkpoints)
+        self.switch = switch
+        self.augmented = switch.from_start
+        self.history = History()
         self.verbose = verbose
-        self._plain_model = unwrap(model)
-        self._told_how_to_draw = False
+        folder = context.folder
+        self.checkpoints = None if folder is None else FlatCheckpoints(folder, model_name, plan.keep_checkpoints)
+        callbacks: list[OnEvaluation] = [self.history]
+        if self.checkpoints is not None:
+            drawing = HistoryFigure(self.checkpoints.figure, self.history, switch.reference_loss)
+            callbacks = [BestWeights(self.checkpoints, self.history), self.history, drawing]
+        plain_model = unwrap(model)
 
         def evaluate_now() -> dict[str, float] | None:
-            figures = evaluate_figures(
-                self._plain_model,
-                data["data_loader_val"],
-                loss_fn,
-                device,
-                precision=precision,
-                processes=processes,
-                stop=stop,
-            )
+            figures = evaluate_figures(plain_model, data["data_loader_val"], loss_fn, context)
             return None if figures is None else {**figures, "augmented": int(self.augmented)}
 
         self.loop = TrainingLoop(
@@ -255,32 +298,23 @@ class FlatTraining:
             compute_loss=lambda module, batch: flat_loss(module, batch, loss_fn),
             optimizer=optimizer,
             scheduler=scheduler,
-            device=device,
-            total_steps=total_steps,
+            plan=replace(plan, eval_each_epoch=True, save_each_epoch=folder is not None),
+            context=context,
             evaluate=evaluate_now,
-            intervals=Intervals(
-                log_interval, save=save_interval, save_each_epoch=save_dir is not None, evaluate_each_epoch=True
-            ),
-            precision=precision,
-            processes=processes,
+            on_evaluation=[*callbacks, *on_evaluation],
             checkpoints=self.checkpoints,
-            log=None if save_dir is None else LogFile(save_dir / "logs.csv", LOG_COLUMNS),
-            track=self._record,
-            grad_accum_steps=grad_accum_steps,
-            seed=seed,
+            log=None if folder is None else LogFile(folder / run_folder.LOG, LOG_COLUMNS),
             save_extra={**(save_extra or {}), "augmented": self.augmented},
-            stop=stop,
             show_progress=verbose,
             counted=("train_acc",),
         )
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up the run of a checkpoint; raises KeyError, ValueError or RuntimeError where something does not fit."""
+        """Resume the run of a checkpoint; raises KeyError, ValueError or RuntimeError where something does not fit."""
         self.loop.restore(state)
         self._set_augmented(bool(state["augmented"]))
         if self.loop.log is not None:
-            rows = self.loop.log.read()
-            self.history = {name: [float(row[name]) for row in rows] for name in HISTORY}
+            self.history.restore(self.loop.log.read())
 
     @property
     def finished(self) -> bool:
@@ -299,36 +333,16 @@ class FlatTraining:
         if not self.augmented and epoch > 0 and loop.rows_done == 0:
             # The means are still those of the epoch before, after a resume as well.
             loss = loop.means.figures(loop.processes)["train_loss"]
-            self._set_augmented(loss < self.switch_below)
+            self._set_augmented(loss < self.switch.below)
             if self.augmented and self.verbose and loop.processes.is_main:
                 print(
-                    f"training loss {loss:.4g} is below {self.switch_below:.4g}: augmented descriptions from here on",
+                    f"training loss {loss:.4g} is below {self.switch.below:.4g}: augmented descriptions from here on",
                     flush=True,
                 )
         return self.data["data_loader_train_attack" if self.augmented else "data_loader_train"]
 
     def _set_augmented(self, augmented: bool) -> None:
         self.augmented = self.loop.save_extra["augmented"] = augmented
-
-    def _record(self, step: int, row: Mapping[str, Any]) -> None:
-        """Note the figures of an epoch, save the weights if they are the best, redraw the figure."""
-        is_best = row["val_acc"] > max(self.history["val_acc"], default=-1.0)
-        for name in HISTORY:
-            self.history[name].append(row[name])
-        if self.checkpoints is None:
-            return
-        if is_best:
-            weights = self._plain_model.state_dict()
-            save_with_retry(
-                lambda: self.checkpoints.save_weights(self.checkpoints.best, weights), f"the best model (step {step})"
-            )
-        if plots.can_draw():
-            save_with_retry(
-                lambda: plots.draw_history(self.checkpoints.figure, self.history, self.reference_loss), "the figure"
-            )
-        elif not self._told_how_to_draw:
-            self._told_how_to_draw = True
-            print(plots.HOW_TO_GET, flush=True)
 
 
 def trainer_loop(
@@ -339,39 +353,70 @@ def trainer_loop(
     loss_fn: nn.Module,
     reference_loss: float,
     optimizer: Optimizer,
-    device: torch.device,
+    device: torch.device | str,
     scheduler: LRScheduler | None,
     verbose: bool = False,
     switch_attack: float = 0.75,
     attack_switch: bool = False,
     *,
     save_dir: str | Path | None = "Model",
-    **options: Any,
+    use_amp: bool = False,
+    amp_dtype: str = "auto",
+    log_interval: int = 100,
+    save_interval: int | None = None,
+    keep_checkpoints: int | None = 1,
+    grad_accum_steps: int = 1,
+    seed: int | None = None,
+    save_extra: Mapping[str, Any] | None = None,
 ) -> tuple[nn.Module, dict[str, list[float]]]:
-    """Train for `epochs` epochs, evaluating and saving after each: (model, history).
+    """Train for `epochs` epochs, evaluating and saving after each; the run begins at step 0, whatever is in `save_dir`.
 
-    `data` is what `histocc.dataloader.load_data` returns; the other arguments and `options` are those of
-    `FlatTraining`, which says what is saved. The run begins anew, whatever there is in `save_dir`.
+    Parameters
+    ----------
+    model, data, loss_fn, optimizer, scheduler, model_name, save_extra, verbose
+        As in `FlatTraining`; `data` is what `histocc.dataloader.load_data` returns.
+    epochs
+        Passes over the training data.
+    reference_loss, switch_attack, attack_switch
+        When the augmented loader takes over: reference_loss, share and from_start of `AugmentationSwitch`.
+    device
+        Where batches are moved to.
+    save_dir
+        Folder for all files; None writes nothing.
+    use_amp, amp_dtype
+        Mixed precision, see `Precision`.
+    log_interval, save_interval, keep_checkpoints, grad_accum_steps
+        See `Plan`.
+    seed
+        Makes dropout a function of (seed, step), which a resumed run repeats.
+
+    Returns
+    -------
+    tuple
+        The model, and a list with a number per epoch under each of 'epoch', 'train_loss', 'train_acc', 'val_loss',
+        'val_acc'.
     """
     if save_dir is not None:
-        save_dir = Path(save_dir)
-        save_dir.mkdir(parents=True, exist_ok=True)
-    total_steps = epochs * steps_per_epoch(len(data["data_loader_train"]), options.get("grad_accum_steps", 1))
+        Path(save_dir).mkdir(parents=True, exist_ok=True)
+    total_steps = epochs * steps_per_epoch(len(data["data_loader_train"]), grad_accum_steps)
     training = FlatTraining(
         model,
         data,
         loss_fn,
-        reference_loss,
         optimizer,
-        device,
         scheduler,
-        total_steps,
+        AugmentationSwitch(reference_loss, switch_attack, attack_switch),
+        Plan(
+            total_steps,
+            log_interval,
+            save_interval=save_interval,
+            grad_accum_steps=grad_accum_steps,
+            keep_checkpoints=keep_checkpoints,
+        ),
+        RunContext.on(device, save_dir, use_amp=use_amp, amp_dtype=amp_dtype, seed=seed),
         model_name,
-        save_dir,
-        switch_attack=switch_attack,
-        attack_switch=attack_switch,
+        save_extra=save_extra,
         verbose=verbose,
-        **options,
     )
     training.run()
-    return model, training.history
+    return model, training.history.figures

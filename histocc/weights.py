@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,81 @@ def read_state_dict(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
     return state, extras
 
 
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights to start a run from, as they were read.
+
+    Attributes
+    ----------
+    source
+        File or published name.
+    state
+        The state dict, on the CPU.
+    extras
+        The other entries of the checkpoint.
+    """
+
+    source: str
+    state: Mapping[str, Tensor]
+    extras: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path_or_name: str | os.PathLike[str]) -> InitialWeights:
+        """Read a file, as `read_state_dict` does, or `'occ-canine-v1'` (any case), the published flat classifier.
+
+        Raises
+        ------
+        UsageError
+            See `read_state_dict`.
+        """
+        source = str(path_or_name)
+        published = PUBLISHED_MODELS.get(source.lower())
+        return cls(source, *read_state_dict(path_or_name if published is None else _fetch(published)))
+
+    def check(self, model: nn.Module, *, only_encoder: bool = False) -> None:
+        """Raise UsageError, with the sizes of both, where encoder or decoder do not fit `model`.
+
+        Only the shapes of the model count, so that it may be on the meta device.
+        """
+        own, theirs = _parts_of(model.state_dict(), only_encoder), _parts_of(self.state, only_encoder)
+        problems = Problems()
+        _check_encoder(self.source, theirs.encoder, own.encoder, problems)
+        if theirs.decoder and own.decoder:
+            _check_decoder(self.source, theirs.decoder, own.decoder, problems)
+        problems.raise_if_any()
+
+    def load_into(
+        self, model: nn.Module, *, only_encoder: bool = False, key: Mapping[str, int] | None = None
+    ) -> WeightSummary:
+        """Copy what fits `model` by meaning, see `load_initial_weights`; it is changed only if everything fits."""
+        self.check(model, only_encoder=only_encoder)
+        own, theirs = _parts_of(model.state_dict(), only_encoder), _parts_of(self.state, only_encoder)
+        entries = _copy(theirs.encoder, own.encoder) + (_copy(theirs.decoder, own.decoder) if theirs.decoder else 0)
+        has_decoder = bool(theirs.decoder) if own.decoder else None
+        if not own.head:
+            return WeightSummary(self.source, entries, has_decoder)
+        classes = len(own.head["bias"])
+        if not theirs.head.keys() >= {"weight", "bias"}:
+            return WeightSummary(self.source, entries, has_decoder, 0, classes, 0, "it has no flat head")
+
+        rows, note = _matching_rows(self.extras, len(theirs.head["bias"]), key, classes)
+        if rows:
+            there, here = (torch.tensor(column) for column in zip(*rows))
+            with torch.no_grad():
+                for name in ("weight", "bias"):
+                    head = own.head[name]
+                    head[here.to(head.device)] = theirs.head[name][there].to(head.device, head.dtype)
+        return WeightSummary(
+            self.source,
+            entries,
+            has_decoder,
+            head_carried=len(rows),
+            new_classes=classes - len(rows),
+            dropped=len(theirs.head["bias"]) - len(rows),
+            note=note,
+        )
+
+
 def load_initial_weights(
     model: nn.Module,
     path_or_name: str | os.PathLike[str],
@@ -100,69 +175,55 @@ def load_initial_weights(
     only_encoder: bool = False,
     key: Mapping[str, int] | None = None,
 ) -> WeightSummary:
-    """Take over from a file what fits `model` by meaning; the model is changed only if everything fits.
+    """Copy from a file what fits `model` by meaning; the model is changed only if everything fits.
 
-    The encoder must be there and fit. The decoder is taken over if both sides have one, and must fit then. The flat
-    head goes row by row: the row of a code is taken over wherever both sides have that code. Where the coding systems
-    are the same, that is the whole head. Files of the mixer, of the flat classifier and of the bare encoder will do.
+    The encoder must be there and fit. The decoder is copied if both sides have one, and must fit then. The flat head
+    goes row by row: the row of a code is copied wherever both sides have that code. Where the coding systems are the
+    same, that is the whole head. Files of the mixer, of the flat classifier and of the bare encoder will do.
 
-    Args:
-        model: a mixer, `Seq2SeqOccCANINE` or flat classifier; unwrapped.
-        path_or_name: as for `read_state_dict`, or `'occ-canine-v1'` (any case), the published flat classifier
-            `christianvedel/OccCANINE` on the Hugging Face hub.
-        only_encoder: take the encoder alone.
-        key: class index of each code of this run; None where the classes are those of HISCO or OCC1950.
+    Parameters
+    ----------
+    model
+        A mixer, `Seq2SeqOccCANINE` or flat classifier; unwrapped.
+    path_or_name
+        As for `InitialWeights.read`.
+    only_encoder
+        Take the encoder alone.
+    key
+        Class index of each code of this run; None where the classes are those of HISCO or OCC1950.
 
-    Raises:
-        UsageError: see `read_state_dict`; or the encoder or the decoder does not fit, with the sizes of both.
+    Raises
+    ------
+    UsageError
+        See `read_state_dict`; or the encoder or the decoder does not fit, with the sizes of both.
     """
-    source = str(path_or_name)
-    if source.lower() in PUBLISHED_MODELS:
-        state, extras = read_state_dict(_fetch(PUBLISHED_MODELS[source.lower()]))
-    else:
-        state, extras = read_state_dict(path_or_name)
+    return InitialWeights.read(path_or_name).load_into(model, only_encoder=only_encoder, key=key)
 
-    own = model.state_dict()
-    encoder_name = next(prefix for prefix in _ENCODER_PREFIXES if any(name.startswith(prefix) for name in own))
-    wanted_encoder = _part(own, (encoder_name,))
-    wanted_decoder = {} if only_encoder else _part(own, (_DECODER_PREFIX,))
-    wanted_head = {} if only_encoder else _part(own, _HEAD_PREFIXES)
+
+class _Parts(NamedTuple):
+    encoder: dict[str, Tensor]
+    decoder: dict[str, Tensor]
+    head: dict[str, Tensor]
+
+
+def _parts_of(state: Mapping[str, Tensor], only_encoder: bool) -> _Parts:
+    """The parts of a state dict, under names without their prefixes; encoder alone where nothing else is wanted."""
     if any(name.startswith("char_embeddings.") for name in state):  # a bare encoder has parts named encoder.* itself
-        encoder, decoder, head = state, {}, {}
-    else:
-        encoder, decoder, head = (
-            _part(state, prefixes) for prefixes in (_ENCODER_PREFIXES, (_DECODER_PREFIX,), _HEAD_PREFIXES)
-        )
+        return _Parts(dict(state), {}, {})
+    encoder = _part(state, _ENCODER_PREFIXES)
+    if only_encoder:
+        return _Parts(encoder, {}, {})
+    return _Parts(encoder, _part(state, (_DECODER_PREFIX,)), _part(state, _HEAD_PREFIXES))
 
-    problems = Problems()
-    _check_encoder(source, encoder, wanted_encoder, problems)
-    if decoder and wanted_decoder:
-        _check_decoder(source, decoder, wanted_decoder, problems)
-    problems.raise_if_any()
 
-    entries = _copy(encoder, wanted_encoder) + (_copy(decoder, wanted_decoder) if decoder else 0)
-    has_decoder = bool(decoder) if wanted_decoder else None
-    if not wanted_head:
-        return WeightSummary(source, entries, has_decoder)
-    if not head.keys() >= {"weight", "bias"}:
-        return WeightSummary(source, entries, has_decoder, 0, len(wanted_head["bias"]), 0, "it has no flat head")
-
-    rows, note = _matching_rows(extras, len(head["bias"]), key, len(wanted_head["bias"]))
-    if rows:
-        theirs, ours = (torch.tensor(column) for column in zip(*rows))
-        with torch.no_grad():
-            for name in ("weight", "bias"):
-                device = wanted_head[name].device
-                wanted_head[name][ours.to(device)] = head[name][theirs].to(device, wanted_head[name].dtype)
-    return WeightSummary(
-        source,
-        entries,
-        has_decoder,
-        head_carried=len(rows),
-        new_classes=len(wanted_head["bias"]) - len(rows),
-        dropped=len(head["bias"]) - len(rows),
-        note=note,
-    )
+def kind_of_model(names: Collection[str]) -> str | None:
+    """What a state dict belongs to, by its names: 'flat', 'mixer', 'seq2seq' (a decoder alone); None for others."""
+    has = {prefix: any(name.startswith(prefix) for name in names) for prefix in (*_ENCODER_PREFIXES, *_HEAD_PREFIXES)}
+    if has["basemodel."]:
+        return "flat"
+    if not has["encoder."] or not any(name.startswith(_DECODER_PREFIX) for name in names):
+        return None
+    return "mixer" if has["linear_decoder."] else "seq2seq"
 
 
 def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> int:

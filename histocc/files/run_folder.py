@@ -19,10 +19,12 @@ _STEP_CHECKPOINT = re.compile(r"([0-9]+)\.bin")
 LOG: Final = "logs.csv"
 GROUP_LOG: Final = "logs_by_group.csv"
 BAD_BATCH: Final = "bad_batch.csv"
+TEST_FIGURES: Final = "test.json"
 
 # Settings.
 ARGUMENTS: Final = "args.yaml"
 WANDB_ID: Final = "wandb_id.txt"
+TENSORBOARD: Final = "tensorboard"
 
 # Data: what preparation writes; a run whose codes are its own writes the key as well.
 TRAINING_ROWS: Final = "data_train.csv"

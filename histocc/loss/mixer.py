@@ -24,10 +24,16 @@ class LossMixer(nn.Module):
         self.loss_fn_seq2seq = loss_fn_seq2seq
         self.loss_fn_linear = loss_fn_linear
         self.seq2seq_weight = seq2seq_weight
+        self.last_parts: tuple[Tensor, Tensor] | None = None
 
     def forward(self, out_seq2seq: Tensor, out_linear: Tensor, target_seq2seq: Tensor, target_linear: Tensor) -> Tensor:
-        """The mixed loss, a scalar; arguments as in `components`."""
-        return self.components(out_seq2seq, out_linear, target_seq2seq, target_linear)[0]
+        """The mixed loss, a scalar; arguments as in `components`.
+
+        The unweighted losses of decoder and flat head are left in `last_parts`, detached.
+        """
+        loss, seq2seq, linear = self.components(out_seq2seq, out_linear, target_seq2seq, target_linear)
+        self.last_parts = seq2seq.detach(), linear.detach()
+        return loss
 
     def components(
         self, out_seq2seq: Tensor, out_linear: Tensor, target_seq2seq: Tensor, target_linear: Tensor

@@ -8,6 +8,7 @@ free-running) is up to the caller.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -153,3 +154,26 @@ def _distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values, code = np.unique(column, return_inverse=True)
         _, first, label = np.unique(label * len(values) + code, return_index=True, return_inverse=True)
     return rows[first], label
+
+
+@dataclass(frozen=True)
+class EvaluatedCodes:
+    """What an evaluation needs to count sets of codes.
+
+    Parameters
+    ----------
+    formatter
+        Turns tokens into codes.
+    languages
+        Distinct languages to tell apart, in the order that `language_index` refers to; None tells none apart.
+    language_index
+        Language of every row of the evaluation's data set, integer [rows]; None where none are told apart.
+    """
+
+    formatter: BlockDecoder
+    languages: Sequence[str] | None = None
+    language_index: Tensor | None = None
+
+    def counter(self) -> CodeSetMetrics:
+        """A counter for one evaluation."""
+        return CodeSetMetrics(self.formatter, self.languages)

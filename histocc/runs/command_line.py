@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from histocc.errors import Problems, UsageError
-from histocc.files.atomic import write_atomically
 from histocc.processes.distributed import (
     LOST_PEER,
     Processes,
@@ -24,12 +22,14 @@ from histocc.processes.distributed import (
     is_connection_loss,
     start_processes,
 )
+from histocc.runs.options import LOG_INTERVAL, WARMUP_SHARE, MixerOptions, RunOptions
 from histocc.training.non_finite import NumbersGoneBad
 from histocc.training.precision import AMP_DTYPES, set_tf32
+from histocc.training.tensorboard import check_tensorboard
 
-LOG_INTERVAL = 100
+Options = TypeVar("Options", bound=RunOptions)
+
 LOG_INTERVAL_HELP = "steps between figures of training; at the default, at most a tenth of the run"
-_WARMUP_SHARE = 0.05
 
 
 class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -85,46 +85,32 @@ def seed_number(text: str) -> int:
 
 
 def add_schedule_arguments(parser: argparse.ArgumentParser) -> None:
-    """Warm-up flags; `warmup_of` reads them."""
+    """Warm-up flags."""
     group = parser.add_argument_group("learning rate schedule")
     group.add_argument(
         "--warmup-pct",
         type=float,
         default=None,
-        help=f"share of all steps over which the learning rate rises, 0..1 ({_WARMUP_SHARE}); 0.0 is the original's "
+        help=f"share of all steps over which the learning rate rises, 0..1 ({WARMUP_SHARE}); 0.0 is the original's "
         "schedule",
     )
     group.add_argument("--warmup-steps", type=non_negative_int, default=None, help="the same as a number of steps")
 
 
-def warmup_of(args: argparse.Namespace, total_steps: int) -> int:
-    """Warm-up steps that the flags ask for."""
-    from histocc.training.schedule import warmup_steps
-
-    return args.warmup_steps if args.warmup_steps is not None else warmup_steps(total_steps, warmup_share(args))
-
-
-def warmup_share(args: argparse.Namespace) -> float | None:
-    """Share of the steps that the flags ask for; None where they give a number."""
-    if args.warmup_steps is not None:
-        return None
-    return _WARMUP_SHARE if args.warmup_pct is None else args.warmup_pct
-
-
-def check_schedule(args: argparse.Namespace, problems: Problems) -> None:
+def check_schedule(options: RunOptions, problems: Problems) -> None:
     """Note what is wrong with the warm-up flags."""
-    if args.warmup_pct is not None and not 0 <= args.warmup_pct <= 1:
+    if options.warmup_pct is not None and not 0 <= options.warmup_pct <= 1:
         problems.add(
-            f"--warmup-pct is {args.warmup_pct}; it is a share of all steps and must lie in 0..1 (5 % is 0.05)"
+            f"--warmup-pct is {options.warmup_pct}; it is a share of all steps and must lie in 0..1 (5 % is 0.05)"
         )
-    if args.warmup_pct is not None and args.warmup_steps is not None:
+    if options.warmup_pct is not None and options.warmup_steps is not None:
         problems.add("--warmup-pct and --warmup-steps both set the warm-up; give one of them")
 
 
-def check_shares(args: argparse.Namespace, problems: Problems, *names: str) -> None:
+def check_shares(options: RunOptions, problems: Problems, *names: str) -> None:
     """Note which of the named flags, all shares, lie outside 0..1."""
     for name in names:
-        value = getattr(args, name)
+        value = getattr(options, name)
         if value is not None and not 0 <= value <= 1:
             problems.add(f"--{name.replace('_', '-')} is {value}; it must lie in 0..1")
 
@@ -152,6 +138,11 @@ def add_run_arguments(parser: argparse.ArgumentParser, script: str) -> None:
     )
     run.add_argument(
         "--max-val-samples", type=positive_int, default=None, help="rows of one evaluation, a fixed random subset (all)"
+    )
+    run.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write the figures of evaluations for TensorBoard too (extra 'tensorboard')",
     )
     model = parser.add_argument_group("encoder and precision")
     model.add_argument(
@@ -212,26 +203,33 @@ def add_mixer_arguments(
     add_tracking_arguments(parser)
 
 
-def check_mixer_arguments(args: argparse.Namespace, problems: Problems) -> None:
+def check_mixer_arguments(options: MixerOptions, problems: Problems) -> None:
     """Note what is wrong with the flags of a run of the mixer."""
-    check_schedule(args, problems)
-    check_shares(args, problems, "seq2seq_weight")
-    check_learning_rate(args, problems)
-    if args.max_len < 2:
-        problems.add(f"--max-len is {args.max_len}; the marks of beginning and end alone take 2")
-    checkpoint = args.initial_checkpoint
+    check_run_options(options, problems)
+    check_shares(options, problems, "seq2seq_weight")
+    if options.max_len < 2:
+        problems.add(f"--max-len is {options.max_len}; the marks of beginning and end alone take 2")
+    checkpoint = options.initial_checkpoint
     if checkpoint is not None and checkpoint.lower() != "occ-canine-v1":
         path = Path(checkpoint)
         if not path.exists() and not path.with_name(path.name + ".bin").exists():
             problems.add(f"--initial-checkpoint {checkpoint}: there is no such file (nor is it the name occ-canine-v1)")
-    if args.only_encoder and checkpoint is None:
+    if options.only_encoder and checkpoint is None:
         problems.add("--only-encoder says what to take of --initial-checkpoint, which is not given")
 
 
-def check_learning_rate(args: argparse.Namespace, problems: Problems) -> None:
-    """Note a learning rate that is no positive number."""
-    if not 0 < args.learning_rate < float("inf"):
-        problems.add(f"--learning-rate is {args.learning_rate}; it must be a positive number such as 2e-05")
+def check_run_options(options: RunOptions, problems: Problems) -> None:
+    """Note what is wrong with flags that all scripts have."""
+    check_schedule(options, problems)
+    check_learning_rate(options, problems)
+    if options.tensorboard:
+        problems.run(check_tensorboard)
+
+
+def check_learning_rate(options: RunOptions, problems: Problems) -> None:
+    """Note a learning rate that is negative or no number; with 0 a run evaluates and changes nothing."""
+    if not 0 <= options.learning_rate < float("inf"):
+        problems.add(f"--learning-rate is {options.learning_rate}; it must be a number from 0 on, such as 2e-05")
 
 
 def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
@@ -266,18 +264,6 @@ def parse_with_demo(
         parser.set_defaults(**demo())
         args = parser.parse_args(argv)
     return args
-
-
-def write_arguments(path: str | os.PathLike[str], args: argparse.Namespace) -> None:
-    """Write the arguments as YAML, one ``name: value`` a line (JSON values are YAML).
-
-    Raises UsageError where the file cannot be written.
-    """
-    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in sorted(vars(args).items())]
-    try:
-        write_atomically(Path(path), lambda file: file.write("".join(lines).encode()))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def make_folder(folder: str | os.PathLike[str], flag: str) -> Path:
@@ -320,17 +306,17 @@ def _check_folder(path: Path, flag: str) -> None:
         raise UsageError(f"{flag} {path}: no permission to write in {parent}; give a folder of your own")
 
 
-def run_script(script: Callable[[argparse.Namespace, Processes], int], args: argparse.Namespace) -> int:
+def run_script(script: Callable[[Options, Processes], int], options: Options) -> int:
     """Start the processes, run `script`, report a failure once, and end all processes.
 
     Returns the exit code: the script's own, 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C. One of several
     processes does not return but ends with it.
     """
-    set_tf32(args.tf32)
+    set_tf32(options.tf32)
     processes = Processes()
     try:
         processes = start_processes()
-        code = script(args, processes)
+        code = script(options, processes)
         finish_processes(processes)
         if processes.world_size > 1:
             _leave(code)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from histocc.datasets import DATA_FOLDER
+from histocc.model_assets import encoder_config, getModel
+
+if TYPE_CHECKING:
+    from transformers import CanineModel
 
 DEMO_ENCODER = "demo"
-_CONFIG = Path(__file__).parents[1] / "Data" / "demo_encoder.json"
 
 MIXER_DEMO: dict[str, Any] = {
     "encoder": DEMO_ENCODER,
@@ -33,10 +37,28 @@ FLAT_DEMO: dict[str, Any] = {
 FINETUNE_DEMO: dict[str, Any] = MIXER_DEMO | {"num_epochs": 50, "seq2seq_weight": 0.5}
 
 
-def encoder_source(name: str) -> dict[str, Any]:
-    """Model arguments for ``--encoder``: a hub name or folder, or the demo's small one with random weights."""
-    if name != DEMO_ENCODER:
-        return {"model_domain": name}
-    from transformers import CanineConfig
+def demo_encoder_settings() -> dict[str, Any]:
+    """Entries of the `CanineConfig` of the demo's encoder."""
+    return json.loads((DATA_FOLDER / "demo_encoder.json").read_text(encoding="utf-8"))
 
-    return {"model_domain": name, "encoder": CanineConfig(**json.loads(_CONFIG.read_text(encoding="utf-8")))}
+
+def make_encoder(name: str, **changed: Any) -> CanineModel:
+    """The encoder of ``--encoder``: a hub name or folder, or the demo's small one with random weights.
+
+    Parameters
+    ----------
+    name
+        As for `histocc.model_assets.getModel`, or 'demo'.
+    changed
+        Entries of the demo's configuration to replace.
+
+    Raises
+    ------
+    UsageError
+        The encoder cannot be had.
+    """
+    if name != DEMO_ENCODER:
+        return getModel(name)
+    from transformers import CanineModel
+
+    return CanineModel(encoder_config({**demo_encoder_settings(), **changed}))

@@ -1,27 +1,35 @@
-"""A run of the flat classifier, from files to the last checkpoint."""
+"""A run of the flat classifier, from the checkpoint to resume to the last one."""
 
 from __future__ import annotations
 
-import argparse
+import json
 import math
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from histocc.dataloader import load_data
+from histocc.dataloader.fingerprint import fingerprint
 from histocc.dataloader.flat_dataset import WIDTH_STEP
-from histocc.model_assets import CANINEOccupationClassifier
+from histocc.files import run_folder
+from histocc.files.atomic import save_with_retry, write_atomically
+from histocc.files.torch_files import read_torch_file
+from histocc.formatter import coding_system
+from histocc.model_assets import CANINEOccupationClassifier, encoder_settings
 from histocc.processes.distributed import Processes
-from histocc.processes.signals import StopSignals
-from histocc.runs import shared as run
-from histocc.runs.command_line import warmup_share
-from histocc.runs.demo import encoder_source
-from histocc.trainer import FlatTraining
-from histocc.training.checkpoint import CheckpointFolder
+from histocc.runs import shared
+from histocc.runs.demo import DEMO_ENCODER, make_encoder
+from histocc.runs.options import FlatOptions
+from histocc.runs.start import Start, find_start
+from histocc.stored_model import ModelSettings, describe_model
+from histocc.trainer import AugmentationSwitch, FlatTraining, evaluate_figures
+from histocc.training.context import Plan
+from histocc.training.loop import unwrap
 from histocc.training.resume import position_of, restore
 from histocc.training.schedule import linear_schedule
-from histocc.weights import load_initial_weights
+from histocc.weights import InitialWeights
 
 DEFAULT_ENCODER = "google/canine-s"
 # A small encoder with random weights tells texts apart only if these are large enough, and only if the linear layer
@@ -32,125 +40,161 @@ _NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 # Each width is a graph of its own, so that there should be few of them.
 COMPILED_WIDTH_STEP = 16
 
-# Settings that a checkpoint notes, to say so where a resumed run's flags differ.
-_COMPARED = (
-    "learning_rate",
-    "batch_size",
-    "epochs",
-    "grad_accum_steps",
-    "dropout",
-    "max_len",
-    "sample_size",
-    "upsample_minimum",
-    "alt_prob",
-    "skip_insert_words",
-    "warmup_pct",
-    "warmup_steps",
-    "max_steps",
-    "max_val_samples",
-    "use_amp",
-    "amp_dtype",
-)
 
+def run_flat(options: FlatOptions, processes: Processes) -> int:
+    """Resume the run in the save folder or start one: checkpoint, check, seed, encoder, data, model, training.
 
-def run_flat(args: argparse.Namespace, processes: Processes, model_name: str) -> int:
-    """Read the data, build model, optimizer and schedule, take up an earlier run or initial weights, train, and save.
-
-    Returns the exit code: 0, 130 after Ctrl-C, 1 if the last checkpoint could not be written.
+    Returns
+    -------
+    int
+        The exit code: 0, 130 after Ctrl-C, 1 if the last checkpoint could not be written.
     """
-    save_dir = Path(args.save_dir)
-    notes: list[str] = []
-    state, source = CheckpointFolder(save_dir).load_newest(warn=notes.append) or (None, None)
-    run.check_same_file_system(processes, state)
-    seed = args.seed if state is None else run.seed_of(state, args.seed, notes)
-    data = load_data(
-        args.model_domain,
-        upsample_below=args.upsample_minimum,
-        sample_size=args.sample_size,
-        max_len=args.max_len,
-        alt_prob=args.alt_prob,
-        batch_size=args.batch_size,
-        insert_words=not args.skip_insert_words,
-        train_data=args.train_data,
-        seed=seed,
-        rank=processes.rank,
-        world_size=processes.world_size,
-        num_workers=run.worker_count(args.num_workers, processes.device),
-        pin_memory=processes.device.type == "cuda",
-        prefetch_factor=args.prefetch_factor,
-        max_val_samples=args.max_val_samples,
-        dense_targets=False,
-        width_step=COMPILED_WIDTH_STEP if args.compile else WIDTH_STEP,
-        verbose=processes.is_main,
-    )
-    sampler = data["data_loader_train"].sampler
-    settings = {name: getattr(args, name) for name in _COMPARED}
-    settings |= {
-        "warmup_pct": warmup_share(args),
-        "encoder": args.encoder,
+    start = find_start(options, processes)
+    options = start.options
+    torch.manual_seed(options.seed)
+    # A model name decides where there is no --encoder, which has a default of its own.
+    name = options.model_domain if options.encoder == DEFAULT_ENCODER else options.encoder
+    encoder = make_encoder(name, initializer_range=_SCRATCH_SCALE, **_NO_DROPOUT)
+    random_state = torch.get_rng_state()
+    weights = _initial_weights(start, encoder)
+
+    data = _read_data(options, processes)
+    train_loader = data["data_loader_train"]
+    settings = options.compared() | {
+        "encoder": options.encoder,
         "num_classes": data["N_CLASSES"],
-        "training_rows": sampler.n_rows,
+        "training_rows": train_loader.sampler.n_rows,
+        "training_data": fingerprint(train_loader.dataset.dataset),
+        "validation_data": fingerprint(data["data_loader_val"].dataset.dataset),
     }
     position = None
-    if state is not None:
-        notes += run.disagreements(state.get("settings"), settings, _COMPARED)
-        position = position_of(state, settings, processes, notes)
+    if start.state is not None:
+        position = position_of(start.state, settings, processes, start.notes)
 
-    torch.manual_seed(seed)
-    model = _model(args, data["N_CLASSES"])
-    if state is None and args.checkpoint_path:
-        notes.append(str(load_initial_weights(model, args.checkpoint_path)))
-    elif args.checkpoint_path:
-        notes.append(f"--checkpoint-path is not used: the run goes on from {source}")
+    torch.set_rng_state(random_state)
+    model = _model(options, data["N_CLASSES"], encoder, from_scratch=name == DEMO_ENCODER)
+    if weights is not None:
+        start.notes.append(str(weights.load_into(model)))
     model.to(processes.device)
-    optimizer = run.make_optimizer(model, args.learning_rate)
-    steps = run.count_steps(args, sampler, args.epochs, position)
+    optimizer = shared.make_optimizer(model, options.learning_rate)
+    steps = shared.count_steps(options, train_loader.sampler, position)
     scheduler = linear_schedule(optimizer, steps.warmup, steps.total)
-
-    stop = StopSignals()
-    training = FlatTraining(
-        run.wrap(model, processes),
-        data,
-        nn.BCEWithLogitsLoss(),
-        data["reference_loss"],
-        optimizer,
-        processes.device,
-        scheduler,
+    context = shared.make_context(options, processes)
+    plan = Plan(
         steps.total,
-        model_name,
-        save_dir,
-        use_amp=args.use_amp,
-        amp_dtype=args.amp_dtype,
-        log_interval=run.log_interval(args, steps),
-        save_interval=args.save_interval,
-        keep_checkpoints=args.keep_checkpoints,
-        grad_accum_steps=args.grad_accum_steps,
-        processes=processes,
-        seed=seed,
-        stop=stop,
-        save_extra={"settings": settings},
+        shared.log_interval(options, steps),
+        save_interval=options.save_interval,
+        grad_accum_steps=options.grad_accum_steps,
+        keep_checkpoints=options.keep_checkpoints,
+    )
+    step = 0 if start.state is None else int(start.state["step"])
+    stored = ModelSettings(
+        "flat", options.max_len, dropout=options.dropout, encoder=encoder_settings(model.basemodel.config)
+    )
+    loss_fn = nn.BCEWithLogitsLoss()
+    training = FlatTraining(
+        shared.wrap(model, processes),
+        data,
+        loss_fn,
+        optimizer,
+        scheduler,
+        AugmentationSwitch(data["reference_loss"]),
+        plan,
+        context,
+        options.name,
+        on_evaluation=shared.callbacks(options, step) if processes.is_main else [],
+        save_extra={
+            "settings": settings,
+            **describe_model(coding_system("hisco"), stored),
+            "best_weights": run_folder.best_weights(options.name),
+        },
     )
     loop = training.loop
-    if state is not None:
-        restore(training.restore, state, source)
-        if position is not None:
-            loop.rows_done = position.rows_done
+    if start.state is not None:
+        restore(training, loop, start.state, start.source, position, settings, start.notes)
         # Optimizer and model have what they need; this copy would take three times the model's size all the while.
-        state = None
-    if args.compile:
-        compile_encoder(model, args.max_len)
+        start.state = None
+    if options.compile:
+        compile_encoder(model, options.max_len)
 
     facts = {
-        "training rows": sampler.n_rows,
+        "training rows": train_loader.sampler.n_rows,
         "classes": data["N_CLASSES"],
         "reference loss": f"{data['reference_loss']:.5g}, that of the class frequencies alone",
     }
-    run.announce(facts, notes, args, processes, loop, steps, save_dir, source, "--epochs")
-    with stop:
+    shared.announce(facts, start, loop, steps)
+    with context.stop:
         training.run()
+        if not loop.stopped:
+            _test(training, data, loss_fn)
     files = training.checkpoints
-    done = f"The newest weights are in {files.newest}, those of the highest validation accuracy in {files.best}."
-    return run.end(loop, processes, stop, save_dir, done)
+    return shared.end(
+        loop,
+        f"The newest weights are in {files.newest}, those of the highest validation accuracy (of equals, the least "
+        f"loss) in {files.best}.",
+    )
+
+
+def _read_data(options: FlatOptions, processes: Processes) -> dict[str, Any]:
+    return load_data(
+        options.model_domain,
+        upsample_below=options.upsample_minimum,
+        sample_size=options.sample_size,
+        max_len=options.max_len,
+        alt_prob=options.alt_prob,
+        batch_size=options.batch_size,
+        insert_words=not options.skip_insert_words,
+        train_data=options.train_data,
+        seed=options.seed,
+        rank=processes.rank,
+        world_size=processes.world_size,
+        num_workers=shared.worker_count(options.num_workers, processes.device),
+        pin_memory=processes.device.type == "cuda",
+        prefetch_factor=options.prefetch_factor,
+        max_val_samples=options.max_val_samples,
+        dense_targets=False,
+        width_step=COMPILED_WIDTH_STEP if options.compile else WIDTH_STEP,
+        verbose=processes.is_main,
+    )
+
+
+def _initial_weights(start: Start[FlatOptions], encoder: Any) -> InitialWeights | None:
+    """The weights that the run starts from; None where it starts without, or from a checkpoint."""
+    path = start.options.checkpoint_path
+    if path is None:
+        return None
+    if start.state is not None:
+        start.notes.append(f"--checkpoint-path is not used: the run goes on from {start.source}")
+        return None
+    weights = InitialWeights.read(path)
+    with torch.device("meta"):  # shapes alone; the number of classes does not matter for them
+        shapes = CANINEOccupationClassifier(1, encoder=encoder.config)
+    weights.check(shapes)
+    return weights
+
+
+def _test(training: FlatTraining, data: Mapping[str, Any], loss_fn: nn.Module) -> None:
+    """Evaluate the best weights on the rows set aside, which played no part in the run, and show the figures."""
+    loop = training.loop
+    context = loop.context
+    best = training.checkpoints.best
+    # All processes judge the same weights, as they would be used; the run itself is over.
+    there = context.processes.gather(best.is_file())[0]
+    model = unwrap(loop.model)
+    if there:
+        model.load_state_dict(read_torch_file(best))
+    figures = evaluate_figures(model, data["data_loader_test"], loss_fn, context)
+    if figures is None or not context.processes.is_main:
+        return
+    named = {"rows": figures["rows"], "test_loss": figures["val_loss"], "test_acc": figures["val_acc"]}
+    path = context.folder / run_folder.TEST_FIGURES
+    text = json.dumps({"step": loop.step, **named}) + "\n"
+    save_with_retry(lambda: write_atomically(path, lambda file: file.write(text.encode())), str(path))
+    print(
+        f"On the {figures['rows']:,} rows set aside for testing the best weights have a loss of "
+        f"{figures['val_loss']:.4g}, and {figures['val_acc']:.1%} of the rows have exactly the right codes.",
+        flush=True,
+    )
 
 
 def compile_encoder(model: CANINEOccupationClassifier, max_len: int) -> None:
@@ -171,12 +215,8 @@ def compile_encoder(model: CANINEOccupationClassifier, max_len: int) -> None:
     model.encode = encode
 
 
-def _model(args: argparse.Namespace, num_classes: int) -> CANINEOccupationClassifier:
-    source = encoder_source(args.model_domain if args.encoder == DEFAULT_ENCODER else args.encoder)
-    from_scratch = "encoder" in source
-    if from_scratch:
-        source["encoder"].update({"initializer_range": _SCRATCH_SCALE, **_NO_DROPOUT})
-    model = CANINEOccupationClassifier(num_classes, dropout_rate=args.dropout, **source)
+def _model(options: FlatOptions, num_classes: int, encoder: Any, *, from_scratch: bool) -> CANINEOccupationClassifier:
+    model = CANINEOccupationClassifier(num_classes, dropout_rate=options.dropout, encoder=encoder)
     if from_scratch:
         nn.init.constant_(model.out.bias, -math.log(num_classes))
     # The pooled encoding does not depend on these: they get no gradient, and several processes must not wait for one.

@@ -1,207 +1,240 @@
-"""A run of the mixer model, from data sets to the last checkpoint: what `train_mixer.py` and `finetune.py` share."""
+"""A run of the mixer model, from the checkpoint to resume to the last one; both mixer scripts share it."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from histocc.dataloader import OccDatasetMixerInMemMultipleFiles, make_eval_loader, make_train_loader
+from histocc.dataloader.fingerprint import fingerprint
 from histocc.dataloader.mixer_dataset import TRIM_MULTIPLE
 from histocc.errors import Problems, UsageError
-from histocc.formatter import PAD_IDX
+from histocc.files import run_folder
+from histocc.formatter import PAD_IDX, CodingSystem
 from histocc.loss import BlockOrderInvariantLoss, LossMixer
-from histocc.metrics.code_sets import CodeSetMetrics
-from histocc.model_assets import Seq2SeqMixerOccCANINE
+from histocc.metrics.code_sets import EvaluatedCodes
+from histocc.model_assets import Seq2SeqMixerOccCANINE, encoder_settings
 from histocc.processes.distributed import Processes
-from histocc.processes.signals import StopSignals
-from histocc.runs import shared as run
-from histocc.runs.command_line import warmup_share
-from histocc.runs.demo import encoder_source
+from histocc.runs import shared
+from histocc.runs.demo import make_encoder
+from histocc.runs.options import MixerOptions
+from histocc.runs.start import Start, find_start
 from histocc.seq2seq_mixer_engine import build_loop
-from histocc.training.checkpoint import CheckpointFolder
+from histocc.stored_model import ModelSettings, describe_model
+from histocc.training.context import Plan
+from histocc.training.loop import OnEvaluation
 from histocc.training.resume import position_of, restore
 from histocc.training.schedule import linear_schedule
-from histocc.training.tracking import wandb_init
-from histocc.weights import load_initial_weights
+from histocc.training.tracking import wandb_callback, wandb_init
+from histocc.weights import InitialWeights
+
+if TYPE_CHECKING:
+    from transformers import CanineModel
 
 # Languages told apart in the figures by language; past this many the column is hardly a language.
 _MOST_LANGUAGES = 64
 
 
-@dataclass
-class MixerTask:
-    """What a script brings to a run of the mixer; everything else is in its flags.
+@dataclass(frozen=True)
+class MixerData:
+    """What a script brings to a run of the mixer.
 
     Parameters
     ----------
-    save_dir
-        Where checkpoints and logs go; it exists.
-    formatter
-        Formatter of the coding system.
-    train_data, val_data
-        Data sets.
-    num_classes_flat
-        Classes of the flat head, C.
-    key
-        Code to class; None where classes are those of HISCO or OCC1950.
-    freeze_encoder
-        Train decoder and flat head alone.
+    train, val
+        The data sets.
+    system
+        The coding system, with its codes.
+    facts
+        More lines of the header.
     """
 
-    save_dir: Path
-    formatter: Any
-    train_data: OccDatasetMixerInMemMultipleFiles
-    val_data: OccDatasetMixerInMemMultipleFiles
-    num_classes_flat: int
-    key: Mapping[str, int] | None = None
-    freeze_encoder: bool = False
+    train: OccDatasetMixerInMemMultipleFiles
+    val: OccDatasetMixerInMemMultipleFiles
+    system: CodingSystem
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def run_mixer(args: argparse.Namespace, processes: Processes, task: MixerTask) -> int:
-    """Build model, loss, optimizer and schedule, take up an earlier run or initial weights, train, and save.
+MakeData = Callable[[Start[MixerOptions]], MixerData]
 
-    Returns the exit code: 0, 130 after Ctrl-C, 1 if the last checkpoint could not be written.
+
+def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem, make_data: MakeData) -> int:
+    """Resume the run in the save folder or start one: checkpoint, check, seed, encoder, data, model, training.
+
+    Parameters
+    ----------
+    options
+        The flags.
+    processes
+        The processes of the run.
+    system
+        The coding system; its codes may still be unknown.
+    make_data
+        Called once the checkpoint, the encoder and the initial weights are known to be good; with the options in force.
+
+    Returns
+    -------
+    int
+        The exit code: 0, 130 after Ctrl-C, 1 if the last checkpoint could not be written.
     """
-    folder = CheckpointFolder(task.save_dir, args.keep_checkpoints)
-    notes = [
-        f"Warning: {kind} data: {note}"
-        for kind, data in (("training", task.train_data), ("validation", task.val_data))
-        for note in data.notes
-    ]
-    state, source = folder.load_newest(warn=notes.append) or (None, None)
-    run.check_same_file_system(processes, state)
-    settings = _settings(args, task)
-    seed = args.seed
-    position = None
-    if state is not None:
-        _check_task(state.get("settings") or {}, settings, source)
-        seed = run.seed_of(state, args.seed, notes)
-        notes += run.disagreements(state.get("settings"), settings, _COMPARED)
-        position = position_of(state, settings, processes, notes)
-        _compare_keys(state.get("key"), task.key, source, notes)
+    start = find_start(options, processes)
+    options = start.options
+    if start.state is not None:
+        _check_same_task(start, system)
+    torch.manual_seed(options.seed)
+    encoder = make_encoder(options.encoder)
+    random_state = torch.get_rng_state()
+    _check_length(options, encoder)
+    with torch.device("meta"):  # shapes alone; the number of classes does not matter for them
+        shapes = _model(options, system.formatter, 1, encoder.config)
+    weights = _initial_weights(start, shapes)
 
-    if task.train_data.augmenter is not None:
-        task.train_data.augmenter.seed = seed
-    torch.manual_seed(seed)
-    model = build_model(args, task.formatter, task.num_classes_flat)
-    if state is None and args.initial_checkpoint:
-        summary = load_initial_weights(model, args.initial_checkpoint, only_encoder=args.only_encoder, key=task.key)
-        notes.append(str(summary))
-    elif args.initial_checkpoint:
-        notes.append(f"--initial-checkpoint is not used: the run goes on from {source}")
+    data = make_data(start)
+    system, formatter = data.system, data.system.formatter
+    start.notes[:0] = [
+        f"Warning: {kind} data: {note}"
+        for kind, dataset in (("training", data.train), ("validation", data.val))
+        for note in dataset.notes
+    ]
+    settings = _settings(options, data)
+    position = None
+    if start.state is not None:
+        position = position_of(start.state, settings, processes, start.notes)
+        _compare_keys(start.state.get("key"), data.train.map_code_label, start)
+
+    torch.set_rng_state(random_state)
+    model = _model(options, system.formatter, system.num_classes, encoder)
+    if weights is not None:
+        summary = weights.load_into(model, only_encoder=options.only_encoder, key=data.train.map_code_label)
+        start.notes.append(str(summary))
     model.to(processes.device)
-    if task.freeze_encoder:
+    if options.freeze_encoder:
         # Before the model is wrapped: a wrapped model waits for gradients of everything that wanted some.
         model.encoder.requires_grad_(False)
-    optimizer = run.make_optimizer(model, args.learning_rate)
+    optimizer = shared.make_optimizer(model, options.learning_rate)
     loss_fn = LossMixer(
-        BlockOrderInvariantLoss(PAD_IDX, nb_blocks=task.formatter.max_num_codes, block_size=task.formatter.block_size),
+        BlockOrderInvariantLoss(PAD_IDX, nb_blocks=formatter.max_num_codes, block_size=formatter.block_size),
         nn.BCEWithLogitsLoss(),
-        seq2seq_weight=args.seq2seq_weight,
+        seq2seq_weight=options.seq2seq_weight,
     )
-
-    train_loader, val_loader = _loaders(args, processes, task, seed)
-    steps = run.count_steps(args, train_loader.sampler, args.num_epochs, position)
+    train_loader, val_loader = _loaders(options, processes, data)
+    steps = shared.count_steps(options, train_loader.sampler, position)
     scheduler = linear_schedule(optimizer, steps.warmup, steps.total)
-
-    stop = StopSignals()
-    tell_languages = len(task.val_data.languages) <= _MOST_LANGUAGES
+    context = shared.make_context(options, processes)
+    plan = Plan(
+        steps.total,
+        shared.log_interval(options, steps),
+        options.eval_interval,
+        options.save_interval,
+        save_each_epoch=options.save_each_epoch,
+        grad_accum_steps=options.grad_accum_steps,
+        keep_checkpoints=options.keep_checkpoints,
+    )
+    stored = ModelSettings(
+        "mixer",
+        options.max_len,
+        options.decoder_dim_feedforward,
+        options.dropout,
+        encoder_settings(model.encoder.config),
+    )
+    key = data.train.map_code_label
     loop = build_loop(
-        run.wrap(model, processes),
-        {"data_loader_train": train_loader, "data_loader_val": val_loader},
+        shared.wrap(model, processes),
+        val_loader,
         loss_fn,
         optimizer,
-        processes.device,
         scheduler,
-        task.save_dir,
-        steps.total,
-        log_interval=run.log_interval(args, steps),
-        eval_interval=args.eval_interval,
-        save_interval=args.save_interval,
-        save_each_epoch=getattr(args, "save_each_epoch", False),
-        log_wandb=args.log_wandb and processes.is_main and _start_tracking(args, task.save_dir),
-        use_amp=args.use_amp,
-        amp_dtype=args.amp_dtype,
-        grad_accum_steps=args.grad_accum_steps,
-        keep_checkpoints=args.keep_checkpoints,
-        processes=processes,
-        seed=seed,
-        stop=stop,
-        code_metrics=lambda: CodeSetMetrics(task.formatter, task.val_data.languages if tell_languages else None),
-        languages=torch.as_tensor(task.val_data.language_index) if tell_languages else None,
-        save_extra={"key": dict(task.key) if task.key is not None else None, "settings": settings},
+        plan,
+        context,
+        codes=_evaluated_codes(data),
+        on_evaluation=_callbacks(start, processes),
+        save_extra={
+            "key": dict(key) if key is not None else None,
+            "settings": settings,
+            **describe_model(system, stored),
+        },
     )
-    if state is not None:
-        restore(loop.restore, state, source)
-        if position is not None:
-            loop.rows_done = position.rows_done
+    if start.state is not None:
+        restore(loop, loop, start.state, start.source, position, settings, start.notes)
         # Optimizer and model have what they need; this copy would take three times the model's size all the while.
-        state = None
-    if args.compile:
-        compile_model(model, task.train_data.max_input_len if args.trim_padding else None)
+        start.state = None
+    if options.compile:
+        compile_model(model, options.max_len if options.trim_padding else None)
 
     facts = {
-        "training rows": len(task.train_data),
-        "validation rows": len(task.val_data),
-        "classes": task.num_classes_flat,
-        "codes a row": f"up to {task.formatter.max_num_codes}, {task.formatter.block_size} tokens each",
-        **task.facts,
+        "training rows": len(data.train),
+        "validation rows": len(data.val),
+        "classes": system.num_classes,
+        "codes a row": f"up to {formatter.max_num_codes}, {formatter.block_size} tokens each",
+        **data.facts,
     }
-    run.announce(facts, notes, args, processes, loop, steps, task.save_dir, source, "--num-epochs")
-    with stop:
+    shared.announce(facts, start, loop, steps)
+    with context.stop:
         loop.run(lambda epoch: train_loader)
-    last, best = task.save_dir / "last.bin", task.save_dir / "best.bin"
-    return run.end(loop, processes, stop, task.save_dir, f"The model is in {last}, the best one by val_loss in {best}.")
+    last, best = options.folder / run_folder.LAST_CHECKPOINT, options.folder / run_folder.BEST_CHECKPOINT
+    return shared.end(loop, f"The model is in {last}, the best one by val_loss in {best}.")
 
 
-def build_model(args: argparse.Namespace, formatter: Any, num_classes_flat: int) -> Seq2SeqMixerOccCANINE:
-    """The model that the flags ask for: encoder with its pretrained weights, both heads with random ones.
-
-    Raises UsageError if the encoder cannot be had or does not take inputs of ``--max-len``.
-    """
-    model = Seq2SeqMixerOccCANINE(
-        num_classes=formatter.num_classes,
-        num_classes_flat=num_classes_flat,
-        dropout_rate=args.dropout,
-        decoder_dim_feedforward=args.decoder_dim_feedforward,
-        **encoder_source(args.encoder),
-    )
-    positions = model.encoder.char_embeddings.char_position_embeddings.num_embeddings
-    if args.max_len > positions:
-        raise UsageError(f"--max-len is {args.max_len}, but the encoder {args.encoder} has {positions} positions")
-    return model
-
-
-def _check_task(saved: Mapping[str, Any], settings: Mapping[str, Any], source: Path) -> None:
-    """Raise UsageError where a run cannot go on since it is about other targets, or trains other weights."""
+def _check_same_task(start: Start[MixerOptions], system: CodingSystem) -> None:
+    """Raise UsageError where a run cannot be resumed since it is about other targets, or trains other weights."""
     problems = Problems()
+    saved, source, formatter = start.saved_settings, start.source, system.formatter
     for name, what, flag in (
         ("max_num_codes", "codes a row", "--target-cols"),
         ("block_size", "tokens a code", "--block-size"),
     ):
-        before, now = saved.get(name, settings[name]), settings[name]
+        now = getattr(formatter, name)
+        before = saved.get(name, now)
         if before != now:
             problems.add(f"{source} is from a run with another number of {what}, {before} and not {now} ({flag})")
-    if saved.get("freeze_encoder", settings["freeze_encoder"]) != settings["freeze_encoder"]:
-        problems.add(f"{source} is from a run {'with' if saved['freeze_encoder'] else 'without'} --freeze-encoder")
+    frozen = saved.get("freeze_encoder", start.options.freeze_encoder)
+    if frozen != start.options.freeze_encoder:
+        problems.add(f"{source} is from a run {'with' if frozen else 'without'} --freeze-encoder")
     if problems:
         problems.add("Give the flags that the run was started with, or another save folder")
     problems.raise_if_any()
 
 
-def _compare_keys(
-    saved: Mapping[str, int] | None, key: Mapping[str, int] | None, source: Path, notes: list[str]
-) -> None:
-    """Refuse to continue with more or fewer codes than the checkpoint knows; note codes whose class is another one."""
+def _check_length(options: MixerOptions, encoder: CanineModel) -> None:
+    positions = encoder.char_embeddings.char_position_embeddings.num_embeddings
+    if options.max_len > positions:
+        raise UsageError(f"--max-len is {options.max_len}, but the encoder {options.encoder} has {positions} positions")
+
+
+def _initial_weights(start: Start[MixerOptions], shapes: nn.Module) -> InitialWeights | None:
+    """The weights that the run starts from, known to fit; None where it starts without, or from a checkpoint."""
+    options = start.options
+    if options.initial_checkpoint is None:
+        return None
+    if start.state is not None:
+        start.notes.append(f"--initial-checkpoint is not used: the run goes on from {start.source}")
+        return None
+    weights = InitialWeights.read(options.initial_checkpoint)
+    weights.check(shapes, only_encoder=options.only_encoder)
+    return weights
+
+
+def _model(options: MixerOptions, formatter: Any, num_classes_flat: int, encoder: Any) -> Seq2SeqMixerOccCANINE:
+    """The model that the flags ask for, on a ready encoder or a configuration; both heads have random weights."""
+    return Seq2SeqMixerOccCANINE(
+        options.encoder,
+        formatter.num_classes,
+        num_classes_flat,
+        dropout_rate=options.dropout,
+        decoder_dim_feedforward=options.decoder_dim_feedforward,
+        encoder=encoder,
+    )
+
+
+def _compare_keys(saved: Mapping[str, int] | None, key: Mapping[str, int] | None, start: Start[MixerOptions]) -> None:
+    """Refuse to resume with more or fewer codes than the checkpoint knows; note codes whose class is another one."""
     if saved is None or key is None or saved == key:
         return
+    source = start.source
     if len(saved) != len(key):
         raise UsageError(
             f"the key has {len(key):,} codes now and had {len(saved):,} when {source} was saved, so this run cannot go "
@@ -210,33 +243,52 @@ def _compare_keys(
         )
     changed = [code for code, index in key.items() if saved.get(code) != index]
     if changed:
-        notes.append(
+        start.notes.append(
             f"Warning: {len(changed):,} codes of the key, as {changed[0]!r}, have another class than when {source} "
             "was saved. The model takes them for the codes that had these classes: right for a new spelling only"
         )
 
 
-def _loaders(args: argparse.Namespace, processes: Processes, task: MixerTask, seed: int) -> tuple[Any, Any]:
-    workers = run.worker_count(args.num_workers, processes.device)
+def _loaders(options: MixerOptions, processes: Processes, data: MixerData) -> tuple[Any, Any]:
+    workers = shared.worker_count(options.num_workers, processes.device)
     common = {
         "rank": processes.rank,
         "world_size": processes.world_size,
         "pin_memory": processes.device.type == "cuda",
-        "seed": seed,
+        "seed": options.seed,
     }
     train_loader = make_train_loader(
-        task.train_data,
-        args.batch_size,
+        data.train,
+        options.batch_size,
         num_workers=workers,
-        prefetch_factor=getattr(args, "prefetch_factor", None),
+        prefetch_factor=options.prefetch_factor,
         persistent_workers=workers > 0,
-        trim_padding=args.trim_padding,
+        trim_padding=options.trim_padding,
         **common,
     )
     val_loader = make_eval_loader(
-        task.val_data, args.batch_size, num_workers=workers, max_samples=args.max_val_samples, **common
+        data.val, options.batch_size, num_workers=workers, max_samples=options.max_val_samples, **common
     )
     return train_loader, val_loader
+
+
+def _evaluated_codes(data: MixerData) -> EvaluatedCodes:
+    languages = data.val.languages
+    if len(languages) > _MOST_LANGUAGES:
+        return EvaluatedCodes(data.system.formatter)
+    return EvaluatedCodes(data.system.formatter, languages, torch.as_tensor(data.val.language_index))
+
+
+def _callbacks(start: Start[MixerOptions], processes: Processes) -> list[OnEvaluation]:
+    if not processes.is_main:
+        return []
+    options: MixerOptions = start.options
+    found = shared.callbacks(options, 0 if start.state is None else int(start.state["step"]))
+    if options.log_wandb and wandb_init(
+        options.folder, options.wandb_project_name, name=options.folder.name, config=options.shown()
+    ):
+        found.append(wandb_callback)
+    return found
 
 
 def compile_model(model: nn.Module, longest_trimmed: int | None = None) -> None:
@@ -253,45 +305,18 @@ def compile_model(model: nn.Module, longest_trimmed: int | None = None) -> None:
     model.compile(dynamic=False, options={"fallback_random": True} if cpu else None)
 
 
-_COMPARED = (
-    "learning_rate",
-    "batch_size",
-    "num_epochs",
-    "grad_accum_steps",
-    "seq2seq_weight",
-    "dropout",
-    "max_len",
-    "trim_padding",
-    "warmup_pct",
-    "warmup_steps",
-    "max_steps",
-    "max_val_samples",
-    "use_amp",
-    "amp_dtype",
-    "augmentation_prob",
-    "num_transformations",
-    "unk_lang_prob",
-    "fn_word_freq",
-    "include_descriptions",
-    "description_prob",
-    "description_template",
-)
-
-
-def _settings(args: argparse.Namespace, task: MixerTask) -> dict[str, Any]:
-    """What a checkpoint says about how it was trained: plain values, and enough to build the model again."""
-    model = {
-        "num_classes": list(task.formatter.num_classes),
-        "num_classes_flat": task.num_classes_flat,
-        "max_num_codes": task.formatter.max_num_codes,
-        "block_size": task.formatter.block_size,
-        "decoder_dim_feedforward": args.decoder_dim_feedforward,
-        "encoder": args.encoder,
-        "freeze_encoder": task.freeze_encoder,
-        "training_rows": len(task.train_data),
+def _settings(options: MixerOptions, data: MixerData) -> dict[str, Any]:
+    """What a checkpoint says about how it was trained, in plain values."""
+    formatter = data.system.formatter
+    return options.compared() | {
+        "num_classes": list(formatter.num_classes),
+        "num_classes_flat": data.system.num_classes,
+        "max_num_codes": formatter.max_num_codes,
+        "block_size": formatter.block_size,
+        "decoder_dim_feedforward": options.decoder_dim_feedforward,
+        "encoder": options.encoder,
+        "freeze_encoder": options.freeze_encoder,
+        "training_rows": len(data.train),
+        "training_data": fingerprint(data.train),
+        "validation_data": fingerprint(data.val),
     }
-    return model | {name: getattr(args, name, None) for name in _COMPARED} | {"warmup_pct": warmup_share(args)}
-
-
-def _start_tracking(args: argparse.Namespace, save_dir: Path) -> bool:
-    return wandb_init(save_dir, args.wandb_project_name, name=save_dir.name, config=vars(args))

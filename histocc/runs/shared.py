@@ -1,11 +1,11 @@
-"""What a run of any model needs around its loop: workers, wrapping, taking up a checkpoint, and its last words."""
+"""What a run of any model needs around its loop: workers, optimizer, wrapping, callbacks, header and last words."""
 
 from __future__ import annotations
 
-import argparse
 import inspect
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,16 +15,25 @@ from torch.nn.parallel import DistributedDataParallel
 
 from histocc.dataloader.samplers import TrainBatchSampler
 from histocc.errors import UsageError
+from histocc.files import run_folder
+from histocc.files.atomic import write_atomically
 from histocc.processes.distributed import Processes
 from histocc.processes.signals import StopSignals
-from histocc.runs.command_line import LOG_INTERVAL, warmup_of, write_arguments
-from histocc.training.loop import TrainingLoop
+from histocc.runs.options import LOG_INTERVAL, RunOptions
+from histocc.runs.start import Start
+from histocc.training.context import RunContext
+from histocc.training.loop import OnEvaluation, TrainingLoop
+from histocc.training.precision import Precision
 from histocc.training.reporting import header
 from histocc.training.resume import Position, steps_of_run
-from histocc.training.schedule import steps_per_epoch
+from histocc.training.schedule import steps_per_epoch, warmup_steps
+from histocc.training.tensorboard import TensorBoardCallback
 
-# Flags that a checkpoint decides, since optimizer and schedule carry them; all others are decided by the command line.
-_CHECKPOINT_DECIDES = ("learning_rate",)
+
+def make_context(options: RunOptions, processes: Processes) -> RunContext:
+    """The surroundings of a run as the options say; its stop signals are not yet listened to."""
+    precision = Precision(processes.device, options.use_amp, options.amp_dtype)
+    return RunContext(processes, precision, StopSignals(), options.folder, options.seed)
 
 
 def worker_count(flag: int | None, device: torch.device) -> int:
@@ -52,12 +61,14 @@ class Steps(NamedTuple):
     warmup: int
 
 
-def count_steps(
-    args: argparse.Namespace, sampler: TrainBatchSampler, num_epochs: int, position: Position | None
-) -> Steps:
-    """The steps of a run over the batches of `sampler`, taken up at `position`."""
-    total = args.max_steps or steps_of_run(sampler, num_epochs, args.grad_accum_steps, position)
-    return Steps(steps_per_epoch(len(sampler), args.grad_accum_steps), total, warmup_of(args, total))
+def count_steps(options: RunOptions, sampler: TrainBatchSampler, position: Position | None) -> Steps:
+    """The steps of a run over the batches of `sampler`, resumed at `position`."""
+    accumulated = options.grad_accum_steps
+    total = options.max_steps or steps_of_run(sampler, options.epochs_of_run, accumulated, position)
+    warmup = options.warmup_steps
+    if warmup is None:
+        warmup = warmup_steps(total, options.warmup_share)
+    return Steps(steps_per_epoch(len(sampler), accumulated), total, warmup)
 
 
 def wrap(model: nn.Module, processes: Processes) -> nn.Module:
@@ -71,112 +82,92 @@ def wrap(model: nn.Module, processes: Processes) -> nn.Module:
     return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, **leave_buffers)
 
 
-def check_same_file_system(processes: Processes, state: Mapping[str, Any] | None) -> None:
-    """Raise UsageError where processes found different checkpoints (`state`; None where there is none)."""
-    steps = processes.gather(None if state is None else int(state["step"]))
-    if len(set(steps)) > 1:
-        raise UsageError(
-            f"the processes see different checkpoints in the save folder (steps {', '.join(map(str, steps))}); it must "
-            "be on a file system that all machines share"
-        )
+def callbacks(options: RunOptions, step: int) -> list[OnEvaluation]:
+    """What is told of evaluations besides the log, in a run of any model that goes on from `step`."""
+    return [TensorBoardCallback(options.folder, step)] if options.tensorboard else []
 
 
-def seed_of(state: Mapping[str, Any], flag: int, notes: list[str]) -> int:
-    """The seed of a resumed run: the checkpoint's, with a note where the flag differs."""
-    seed = state.get("position", {}).get("seed", flag)
-    if seed != flag:
-        notes.append(
-            f"--seed {flag} differs from the checkpoint's {seed}; the checkpoint's is used, to keep the order of rows"
-        )
-    return seed
-
-
-def disagreements(saved: Mapping[str, Any] | None, current: Mapping[str, Any], compared: Sequence[str]) -> list[str]:
-    """A line for every setting in which flags and checkpoint differ, saying which one is used."""
-    lines = []
-    for name in compared:
-        if saved is None or name not in saved or saved[name] == current[name]:
-            continue
-        winner = "the checkpoint's" if name in _CHECKPOINT_DECIDES else "the flag's"
-        flag = "--" + name.replace("_", "-")
-        lines.append(f"{flag} {current[name]} differs from the checkpoint's {saved[name]}; {winner} is used")
-    return lines
-
-
-def log_interval(args: argparse.Namespace, steps: Steps) -> int:
+def log_interval(options: RunOptions, steps: Steps) -> int:
     """Steps between figures: as the flag says; at its default a short run shows ten times how it goes."""
-    if args.log_interval != LOG_INTERVAL:
-        return args.log_interval
+    if options.log_interval != LOG_INTERVAL:
+        return options.log_interval
     return max(1, min(LOG_INTERVAL, steps.total // 10))
 
 
-def batch_size_fact(args: argparse.Namespace, processes: Processes) -> str:
+def _batch_size_fact(options: RunOptions, processes: Processes) -> str:
     """Rows of a step in the words of the header."""
-    rows = args.batch_size * args.grad_accum_steps * processes.world_size
-    factors = [f"{args.batch_size:,} rows"]
-    if args.grad_accum_steps > 1:
-        factors.append(f"{args.grad_accum_steps} accumulated")
+    rows = options.batch_size * options.grad_accum_steps * processes.world_size
+    factors = [f"{options.batch_size:,} rows"]
+    if options.grad_accum_steps > 1:
+        factors.append(f"{options.grad_accum_steps} accumulated")
     if processes.world_size > 1:
         factors.append(f"{processes.world_size} processes")
     return " x ".join(factors) + (f" = {rows:,} rows a step" if len(factors) > 1 else "")
 
 
-def device_fact(processes: Processes) -> str:
+def _device_fact(processes: Processes) -> str:
     """The device in the words of the header."""
     device = processes.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return f"{name}, process {processes.rank} of {processes.world_size}" if processes.world_size > 1 else name
 
 
-def announce(
-    data_facts: Mapping[str, Any],
-    notes: Sequence[str],
-    args: argparse.Namespace,
-    processes: Processes,
-    loop: TrainingLoop,
-    steps: Steps,
-    save_dir: Path,
-    source: Path | None,
-    epochs_flag: str,
-) -> None:
+def announce(data_facts: Mapping[str, Any], start: Start[RunOptions], loop: TrainingLoop, steps: Steps) -> None:
     """Print the header of a run, from the facts of its data on, and the notes gathered on the way to it.
 
     By now nothing stands against the run, so ``args.yaml`` is written too.
     """
-    if not processes.is_main:
+    if not loop.processes.is_main:
         return
-    write_arguments(save_dir / "args.yaml", args)
+    options = start.options
+    write_arguments(options.folder / run_folder.ARGUMENTS, options.shown())
     parameters = [(p.numel(), p.requires_grad) for p in loop.model.parameters()]
     facts = {
         **data_facts,
         "steps": f"{steps.total:,} ({steps.an_epoch:,} an epoch), {steps.warmup:,} of them warm-up",
-        "batch size": batch_size_fact(args, processes),
-        "learning rate": loop.optimizer.param_groups[0].get("initial_lr", args.learning_rate),
+        "batch size": _batch_size_fact(options, loop.processes),
+        "learning rate": options.learning_rate,
         "parameters": f"{sum(n for n, _ in parameters):,}, {sum(n for n, trained in parameters if trained):,} of them "
         "trained",
-        "device": device_fact(processes),
-        "precision": loop.precision.describe() + (", compiled" if args.compile else ""),
-        "save folder": save_dir,
-        "start": "step 0" if source is None else f"step {loop.step:,}, from {source}",
+        "device": _device_fact(loop.processes),
+        "precision": loop.precision.describe() + (", compiled" if options.compile else ""),
+        "save folder": options.folder,
+        "start": "step 0" if start.source is None else f"step {loop.step:,}, from {start.source}",
     }
-    lines = [header(facts), *notes]
+    lines = [header(facts), *start.notes]
     if loop.finished:
-        flag = epochs_flag if args.max_steps is None else "--max-steps"
+        flag = options.epochs_flag if options.max_steps is None else "--max-steps"
         lines.append(f"The run is complete (step {loop.step:,} of {steps.total:,}). More {flag} would go on from here.")
     print("\n".join(lines), flush=True)
 
 
-def end(loop: TrainingLoop, processes: Processes, stop: StopSignals, save_dir: Path, done: str) -> int:
+def write_arguments(path: Path, arguments: Mapping[str, Any]) -> None:
+    """Write arguments as YAML, one ``name: value`` a line (JSON values are YAML).
+
+    Raises
+    ------
+    UsageError
+        The file cannot be written.
+    """
+    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in sorted(arguments.items())]
+    try:
+        write_atomically(path, lambda file: file.write("".join(lines).encode()))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def end(loop: TrainingLoop, done: str) -> int:
     """Say how the run ended (`done` where it reached its last step) and return the exit code."""
-    failed = sum(processes.gather(loop.save_failure is not None)) > 0
-    if processes.is_main:
+    context = loop.context
+    failed = sum(context.processes.gather(loop.save_failure is not None)) > 0
+    if context.processes.is_main:
         if failed:
-            print(f"Error: the state at step {loop.step:,} could not be saved in {save_dir}: {loop.save_failure}")
+            print(f"Error: the state at step {loop.step:,} could not be saved in {context.folder}: {loop.save_failure}")
         elif loop.stopped:
-            by = stop.name or "a signal"
+            by = context.stop.name or "a signal"
             print(f"Stopped by {by} at step {loop.step:,}, all saved; the same command goes on from here.")
         else:
             print(f"Trained to step {loop.step:,}. {done}")
     if failed:
         return 1
-    return stop.exit_code if loop.stopped else 0
+    return context.stop.exit_code if loop.stopped else 0

@@ -58,7 +58,7 @@ class CheckpointFolder:
         Raises OSError if the file cannot be written, for want of space for example; what was there before stays.
         """
         path = self.folder / f"{state['step']}.bin"
-        self._write(path, state)
+        self.write(path, state)
         link_or_copy(path, self.folder / "last.bin")
         if best:
             link_or_copy(path, self.folder / "best.bin")
@@ -67,9 +67,10 @@ class CheckpointFolder:
 
     def save_best(self, state: dict[str, Any]) -> None:
         """Write `state` as ``best.bin`` alone. Raises OSError as `save` does."""
-        self._write(self.folder / "best.bin", state)
+        self.write(self.folder / "best.bin", state)
 
-    def _write(self, path: Path, state: dict[str, Any]) -> None:
+    def write(self, path: Path, state: dict[str, Any]) -> None:
+        """Write one file. Raises OSError where there is no room for it, before anything is written."""
         needed = _bytes_of(state)
         free = shutil.disk_usage(self.folder).free
         if free < needed:

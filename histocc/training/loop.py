@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,29 +22,39 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from histocc.files import run_folder
 from histocc.files.atomic import save_with_retry
 from histocc.processes.distributed import Processes, StopAgreement
-from histocc.processes.signals import StopSignals
+from histocc.training.batches import Batch, CompiledShapes, rows_of, to_device
 from histocc.training.checkpoint import CheckpointFolder
+from histocc.training.context import Plan, RunContext
 from histocc.training.non_finite import FiniteChecks, one_if_finite
-from histocc.training.precision import Precision
-from histocc.training.reporting import LogFile, Progress
+from histocc.training.reporting import LogFile, Progress, evaluation_line
 from histocc.training.schedule import set_rate
 
-Batch = dict[str, Any]
 ComputeLoss = Callable[[nn.Module, Batch], Mapping[str, Tensor]]
-Evaluate = Callable[[], "dict[str, float] | None"]
+Evaluate = Callable[[], "dict[str, Any] | None"]
 
 
-@dataclass
-class Intervals:
-    """How often things happen, in optimizer steps; None is never."""
+class Evaluation(NamedTuple):
+    """An evaluation, as its callbacks get it.
 
-    log: int = 100
-    evaluate: int | None = None
-    save: int | None = None
-    save_each_epoch: bool = False
-    evaluate_each_epoch: bool = False
+    Attributes
+    ----------
+    step
+        Optimizer steps done.
+    figures
+        The row of ``logs.csv``, by column.
+    model
+        The model that was evaluated, without a wrapper.
+    """
+
+    step: int
+    figures: Mapping[str, Any]
+    model: nn.Module
+
+
+OnEvaluation = Callable[[Evaluation], None]
 
 
 @dataclass
@@ -81,45 +91,43 @@ class TrainingLoop:
         What is trained: a module, or one wrapped for several processes.
     compute_loss
         ``compute_loss(model, batch)`` gives 0-dim tensors by name; 'loss' is what is minimised.
-    counted
-        Names among them that are counts of rows; their shares of an epoch's rows are logged beside its loss.
     optimizer, scheduler
         One step of each per optimizer step; the scheduler may be None.
-    device
-        Where batches are moved to.
-    total_steps
-        Optimizer steps of the whole run; training stops exactly there.
+    plan
+        Length of the run, and intervals.
+    context
+        Processes, precision, stop, folder and seed.
     evaluate
         Gives the figures of an evaluation, equal on all processes; 'val_loss' decides what is best. None if a stop was
         requested meanwhile.
+    on_evaluation
+        Called one after the other with each evaluation, on the main process.
+    counted
+        Names of `compute_loss` that are counts of rows; their shares of an epoch's rows are logged beside its loss.
     checkpoints, log
         Where to save; None saves nothing.
-    seed
-        Random numbers of a step (dropout) are a function of seed, step and rank; None leaves torch's generator alone.
     save_extra
         Further entries of a checkpoint ('key', 'settings').
+    max_grad_norm
+        What the global norm of the gradients is clipped to.
+    show_progress
+        Show a bar, or lines where there is no terminal.
     """
 
     model: nn.Module
     compute_loss: ComputeLoss
     optimizer: Optimizer
     scheduler: LRScheduler | None
-    device: torch.device
-    total_steps: int
+    plan: Plan
+    context: RunContext
     evaluate: Evaluate | None = None
-    intervals: Intervals = field(default_factory=Intervals)
-    precision: Precision | None = None
-    processes: Processes = field(default_factory=Processes)
+    on_evaluation: Sequence[OnEvaluation] = ()
+    counted: tuple[str, ...] = ()
     checkpoints: CheckpointFolder | None = None
     log: LogFile | None = None
-    track: Callable[[int, Mapping[str, Any]], None] | None = None
-    grad_accum_steps: int = 1
-    max_grad_norm: float = 1.0
-    seed: int | None = None
     save_extra: dict[str, Any] = field(default_factory=dict)
-    stop: StopSignals = field(default_factory=StopSignals)
+    max_grad_norm: float = 1.0
     show_progress: bool = True
-    counted: tuple[str, ...] = ()
 
     step: int = 0
     epoch: int = 0
@@ -127,12 +135,13 @@ class TrainingLoop:
     best_val_loss: float = float("inf")
 
     def __post_init__(self) -> None:
-        self.precision = self.precision or Precision(self.device)
+        self.processes = self.context.processes
+        self.precision = self.context.precision
         self.means = self._new_means()
         self.save_failure: OSError | None = None
         self._best_on_disk = self.best_val_loss
         self._agreement = StopAgreement(self.processes)
-        self._checks = FiniteChecks(self.processes, self.checkpoints.folder if self.checkpoints else Path("."))
+        self._checks = FiniteChecks(self.processes, self.context.folder or Path())
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._stopping = False
         self._saved_step = self._evaluated_step = -1
@@ -142,6 +151,11 @@ class TrainingLoop:
         self._seconds_here = 0.0
         self._steps_here = 0
         self._started = time.perf_counter()
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.plan.total_steps
 
     @property
     def finished(self) -> bool:
@@ -190,13 +204,13 @@ class TrainingLoop:
         batches = 0
         iterator = iter(loader)
         clock = time.perf_counter()
-        group = list(islice(iterator, self.grad_accum_steps))
+        group = list(islice(iterator, self.plan.grad_accum_steps))
         seconds_data = time.perf_counter() - clock
         while group and not self.finished:
             self._train_step(group)
             # The next batches are prepared while the device is still at work on this step.
             fetching = time.perf_counter()
-            upcoming = list(islice(iterator, self.grad_accum_steps))
+            upcoming = list(islice(iterator, self.plan.grad_accum_steps))
             now = time.perf_counter()
             batches += len(group)
             if not upcoming:
@@ -213,12 +227,12 @@ class TrainingLoop:
         return EpochMeans(counts=dict.fromkeys(self.counted, 0))
 
     def _train_step(self, group: list[Batch]) -> None:
-        if self.seed is not None:
-            torch.manual_seed(derived_seed(self.seed, self.step, self.processes.rank))
+        if self.context.seed is not None:
+            torch.manual_seed(derived_seed(self.context.seed, self.step, self.processes.rank))
         self.optimizer.zero_grad(set_to_none=True)
         losses: list[dict[str, Tensor]] = []
         for i, batch in enumerate(group):
-            moved = to_device(batch, self.device)
+            moved = to_device(batch, self.context.device)
             with self._without_sync(i + 1 < len(group)), self._shapes.guard(moved):
                 with self.precision.autocast():
                     parts = dict(self.compute_loss(self.model, moved))
@@ -230,7 +244,7 @@ class TrainingLoop:
                     loss = loss * 0.0
                 self.precision.backward(loss / len(group) if len(group) > 1 else loss)
             if not batch.get("filler", False):
-                self.means.loss_sum = self.means.loss_sum + losses[-1]["loss"] * _rows(batch)
+                self.means.loss_sum = self.means.loss_sum + losses[-1]["loss"] * rows_of(batch)
                 for name, count in counts.items():
                     self.means.counts[name] = self.means.counts[name] + count
         norm = self.precision.clip(self.optimizer, self._parameters, self.max_grad_norm)
@@ -251,7 +265,7 @@ class TrainingLoop:
         return contextlib.nullcontext()
 
     def _count(self, group: list[Batch], seconds: float, seconds_data: float) -> None:
-        rows = sum(_rows(batch) for batch in group if not batch.get("filler", False))
+        rows = sum(rows_of(batch) for batch in group if not batch.get("filler", False))
         self.means.rows += rows
         self.means.batches += len(group)
         self.means.seconds += seconds
@@ -263,17 +277,17 @@ class TrainingLoop:
     def _after_step(self, epoch_ended: bool) -> None:
         if self._progress is not None:
             self._progress.advance()
-        if self._agreement.exchange(self.stop.requested):
+        if self._agreement.exchange(self.context.stop.requested):
             self._stopping = True
-        due = self.intervals
+        due = self.plan
         at_end = self.step >= self.total_steps
-        if due.log and (self.step % due.log == 0 or at_end):
+        if due.log_interval and (self.step % due.log_interval == 0 or at_end):
             self._show()
         if self._stopping:
             return
-        evaluate = _every(due.evaluate, self.step) or (due.evaluate_each_epoch and epoch_ended)
+        evaluate = _every(due.eval_interval, self.step) or (due.eval_each_epoch and epoch_ended)
         improved = evaluate and self.evaluate is not None and self._evaluate_and_log()
-        if _every(due.save, self.step) or (due.save_each_epoch and epoch_ended):
+        if _every(due.save_interval, self.step) or (due.save_each_epoch and epoch_ended):
             self.save(best=improved)
         elif improved:
             self._save_best()
@@ -330,8 +344,8 @@ class TrainingLoop:
             if self.log is not None:
                 save_with_retry(lambda: self.log.append(row), f"the figures of step {self.step}")
                 self._log_groups(groups)
-            if self.track is not None:
-                self.track(self.step, row)
+            for tell in self.on_evaluation:
+                tell(Evaluation(self.step, row, unwrap(self.model)))
             if self._progress is not None:
                 self._progress.line(evaluation_line(self.step, figures))
         improved = figures.get("val_loss", float("inf")) < self.best_val_loss
@@ -341,7 +355,7 @@ class TrainingLoop:
 
     def _logs(self) -> list[LogFile]:
         """The figures, and those by group; none where nothing is written."""
-        return [] if self.log is None else [self.log, LogFile(self.log.path.with_name("logs_by_group.csv"))]
+        return [] if self.log is None else [self.log, LogFile(self.log.path.with_name(run_folder.GROUP_LOG))]
 
     def _log_groups(self, groups: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
         rows = [
@@ -354,15 +368,15 @@ class TrainingLoop:
             save_with_retry(lambda: log.append(*rows), f"the figures by group of step {self.step}")
 
     def _catch_up_evaluation(self) -> None:
-        # A run ended between a step and its evaluation: the figures of that step are still owed.
+        # A run was killed between a step and its evaluation: the figures of that step are still owed.
         if self.evaluate is None or self.log is None or self.step == 0:
             return
         # One process looks, for all to do the same: on a network file system others may see an older file.
         on_file = self.processes.gather(self.processes.is_main and self.log.has_step(self.step))[0]
-        at_epoch_end = self.intervals.evaluate_each_epoch and self.rows_done == 0
+        at_epoch_end = self.plan.eval_each_epoch and self.rows_done == 0
         if on_file:
             self._evaluated_step = self.step
-        elif (_every(self.intervals.evaluate, self.step) or at_epoch_end) and self._evaluate_and_log():
+        elif (_every(self.plan.eval_interval, self.step) or at_epoch_end) and self._evaluate_and_log():
             self._save_best()
 
     # -- saving ----------------------------------------------------------------------------------------------------
@@ -383,7 +397,7 @@ class TrainingLoop:
             "position": {
                 "epoch": self.epoch,
                 "rows_done": self.rows_done,
-                "seed": self.seed,
+                "seed": self.context.seed,
                 "world_size": self.processes.world_size,
                 "loss_sum": sums["loss_sum"],
                 "rows": sums["rows"],
@@ -421,8 +435,12 @@ class TrainingLoop:
         if self.processes.gather(failure is not None)[0]:
             self.best_val_loss = self._best_on_disk
 
+    def forget_best(self) -> None:
+        """Take the next evaluation for the best so far, whatever there was before."""
+        self.best_val_loss = self._best_on_disk = float("inf")
+
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up the run that `state` (see `state`) describes; model, optimizer and scheduler included.
+        """Resume the run that `state` (see `state`) describes; model, optimizer and scheduler included.
 
         Raises
         ------
@@ -437,7 +455,7 @@ class TrainingLoop:
         self.restore_position(state)
 
     def restore_position(self, state: Mapping[str, Any]) -> None:
-        """Take up step count, position, precision and best value; a file of the original has the step alone."""
+        """Restore step count, position, precision and best value; a file of the original has the step alone."""
         self.step = int(state["step"])
         if self.processes.is_main:
             for log in self._logs():
@@ -465,50 +483,10 @@ def _every(interval: int | None, step: int) -> bool:
     return bool(interval) and step % interval == 0
 
 
-def _rows(batch: Batch) -> int:
-    return int(batch["input_ids"].shape[0])
-
-
 def derived_seed(*parts: int) -> int:
     """A seed that is a function of `parts` and differs wherever one of them does; a 63-bit integer."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors on `device`; copies from pinned memory do not wait."""
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
-
-
-def multi_hot(classes: Tensor, num_classes: int) -> Tensor:
-    """Float32 [B, C] with 1 at the classes of each row, from class indices, int64 [B, K], -1 where there is none."""
-    # -1 lands in a column of its own, which is cut off again.
-    hot = torch.zeros(classes.shape[0], num_classes + 1, device=classes.device)
-    return hot.scatter_(1, classes.masked_fill(classes < 0, num_classes), 1.0)[:, :num_classes]
-
-
-def dense_classes(batch: Batch, num_classes: int) -> Tensor:
-    """The classes of a batch's rows as a float32 multi-hot [B, C], whichever layout the batch has."""
-    dense = batch.get("targets_linear")
-    return multi_hot(batch["targets_classes"], num_classes) if dense is None else dense
-
-
-class CompiledShapes:
-    """Lets a compiled model run whole batches alone.
-
-    An epoch's short last batch would be compiled for again; it runs as the code is written instead. The rows of a
-    whole batch are those of the loader's sampler, or of the first batch where the loader has no such sampler.
-    """
-
-    def __init__(self, loader: Iterable[Batch]) -> None:
-        self._rows: int | None = getattr(getattr(loader, "sampler", None), "batch_size", None)
-
-    def guard(self, batch: Batch) -> contextlib.AbstractContextManager[Any]:
-        """Context in which to run the forward pass of `batch`."""
-        rows = _rows(batch)
-        if self._rows is None:
-            self._rows = rows
-        return contextlib.nullcontext() if rows == self._rows else torch.compiler.set_stance("force_eager")
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -523,9 +501,3 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None
         for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
     optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
-
-
-def evaluation_line(step: int, figures: Mapping[str, float]) -> str:
-    """An evaluation in one line; accuracies in percent."""
-    shown = [f"{name} {value:.4g}" for name, value in figures.items() if "/" not in name]
-    return f"evaluation at step {step:,}: " + ", ".join(shown)

@@ -196,3 +196,9 @@ def header(facts: Mapping[str, Any]) -> str:
 
 def _fact(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def evaluation_line(step: int, figures: Mapping[str, float]) -> str:
+    """An evaluation in one line; accuracies in percent."""
+    shown = [f"{name} {value:.4g}" for name, value in figures.items() if "/" not in name]
+    return f"evaluation at step {step:,}: " + ", ".join(shown)

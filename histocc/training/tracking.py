@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from histocc.files import run_folder
+from histocc.training.loop import Evaluation
 from histocc.training.reporting import LogFile
 
 
@@ -26,12 +28,26 @@ def wandb_init(
     project: str,
     name: str | None = None,
     resume: str = "allow",
-    config: Mapping[str, Any] | None = None,
+    config: Any = None,
+    mode: str = "online",
 ) -> bool:
     """Start tracking at Weights & Biases, continuing the run whose id stands in ``output_dir/wandb_id.txt``.
 
     Without the package, an account or a network, training goes on without or offline, and one line says so.
-    Returns whether figures are tracked at all.
+
+    Parameters
+    ----------
+    output_dir
+        The save folder.
+    project, name, resume, mode
+        As for ``wandb.init``.
+    config
+        Settings to show with the run, a mapping or an object with attributes.
+
+    Returns
+    -------
+    bool
+        Whether figures are tracked at all.
     """
     try:
         import wandb
@@ -42,18 +58,18 @@ def wandb_init(
             file=sys.stderr,
         )
         return False
-    id_file = Path(output_dir) / "wandb_id.txt"
+    id_file = Path(output_dir) / run_folder.WANDB_ID
     run_id = id_file.read_text().strip() if id_file.exists() else wandb.util.generate_id()
     options = {
         "project": project,
         "name": name,
         "id": run_id,
         "resume": resume,
-        "config": dict(config or {}),
+        "config": dict(config or {}) if isinstance(config, Mapping | None) else vars(config),
         "dir": str(output_dir),
     }
     try:
-        wandb.init(**options)
+        wandb.init(**options, mode=mode)
     except (wandb.errors.Error, OSError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         print(f"Warning: Weights & Biases cannot be reached ({reason}); tracking goes on offline", file=sys.stderr)
@@ -68,3 +84,8 @@ def wandb_log(step: int, row: Mapping[str, Any]) -> None:
 
     if wandb.run is not None:
         wandb.log(dict(row), step=step)
+
+
+def wandb_callback(evaluation: Evaluation) -> None:
+    """Send the figures of an evaluation to the run that `wandb_init` started."""
+    wandb_log(evaluation.step, evaluation.figures)

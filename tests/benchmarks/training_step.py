@@ -35,7 +35,8 @@ from histocc.loss import BlockOrderInvariantLoss, LossMixer
 from histocc.model_assets import Seq2SeqMixerOccCANINE
 from histocc.runs.mixer import compile_model
 from histocc.seq2seq_mixer_engine import build_loop, evaluate_figures
-from histocc.training.precision import Precision, set_tf32
+from histocc.training.context import Plan, RunContext
+from histocc.training.precision import set_tf32
 from histocc.training.schedule import linear_schedule
 from tests.benchmarks.data_path import write_table
 from tests.oracles.plain_rows import PlainRows
@@ -191,28 +192,14 @@ def make_contender(setting: Setting, args: argparse.Namespace, files: list[str])
     eval_loader = make_eval_loader(data[1], args.batch_size, **workers)
     use_amp = setting.precision.endswith("16")
     amp_dtype = setting.precision if use_amp else "auto"
-    loop = build_loop(
-        model,
-        {"data_loader_train": loader},
-        loss_fn,
-        optimizer,
-        device,
-        linear_schedule(optimizer, 0, total_steps),
-        None,
-        total_steps,
-        log_interval=10**9,
-        eval_interval=None,
-        save_interval=None,
-        use_amp=use_amp,
-        amp_dtype=amp_dtype,
-        seed=1,
-    )
-    precision = Precision(device, use_amp, amp_dtype)
+    context = RunContext.on(device, use_amp=use_amp, amp_dtype=amp_dtype, seed=1)
+    schedule = linear_schedule(optimizer, 0, total_steps)
+    loop = build_loop(model, None, loss_fn, optimizer, schedule, Plan(total_steps, log_interval=None), context)
     if setting.compile:
         compile_model(model, args.max_len if setting.trim else None)
 
     def evaluate(clocked: Clocked) -> None:
-        evaluate_figures(model, clocked, loss_fn, device, precision=precision)
+        evaluate_figures(model, clocked, loss_fn, context)
 
     return Contender(setting, loop.run_epoch, evaluate, loader, eval_loader, device, model, optimizer)
 

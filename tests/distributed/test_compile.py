@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from functools import partial
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from histocc.loss import BlockOrderInvariantLoss, LossMixer
 from histocc.model_assets import Seq2SeqMixerOccCANINE
 from histocc.runs.mixer import compile_model
 from histocc.seq2seq_mixer_engine import build_loop
+from histocc.training.context import Plan, RunContext
 from tests.distributed.compiled import train_traced
 from tests.running import Running, script, start_ranks
 
@@ -88,8 +88,7 @@ def test_a_step_asks_the_device_for_nothing_but_whether_all_is_finite(inputs, ti
     loss_fn = LossMixer(BlockOrderInvariantLoss(PAD_IDX), torch.nn.BCEWithLogitsLoss())
     loader = make_train_loader(data, 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    build = partial(build_loop, model, {"data_loader_train": loader}, loss_fn, optimizer, torch.device("cpu"))
-    loop = build(schedule, None, total_steps=10, log_interval=1000)
+    loop = build_loop(model, None, loss_fn, optimizer, schedule, Plan(10, log_interval=1000), RunContext.on("cpu"))
     with profile() as trace:
         loop.run_epoch(loader)
     counts = {event.key: event.count for event in trace.key_averages()}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,10 @@ def _figures(model: Any, table: Path, processes: Any) -> dict[str, Any]:
 
     from histocc.dataloader import make_eval_loader
     from histocc.formatter import hisco_blocky5
-    from histocc.metrics.code_sets import CodeSetMetrics
+    from histocc.metrics.code_sets import EvaluatedCodes
     from histocc.seq2seq_mixer_engine import evaluate_figures
+    from histocc.training.context import RunContext
+    from histocc.training.precision import Precision
 
     data = _data(table)
     loader = make_eval_loader(data, 16, rank=processes.rank, world_size=processes.world_size)
@@ -82,10 +84,8 @@ def _figures(model: Any, table: Path, processes: Any) -> dict[str, Any]:
         model,
         loader,
         _loss(),
-        processes.device,
-        processes=processes,
-        code_metrics=lambda: CodeSetMetrics(hisco_blocky5(), data.languages),
-        languages=torch.as_tensor(data.language_index),
+        RunContext(processes, Precision(processes.device)),
+        EvaluatedCodes(hisco_blocky5(), data.languages, torch.as_tensor(data.language_index)),
     )
 
 
@@ -118,7 +118,7 @@ def _check_gradients(model: Any, table: Path, processes: Any) -> None:
 
 def train_frozen(argv: list[str], records: str) -> int:
     """Train with a frozen encoder; what this process changes in the save folder goes to `records/<rank>`."""
-    from histocc.runs import mixer
+    import train_mixer
 
     folder = os.path.abspath(argv[argv.index("--save-dir") + 1])
     touched = open(f"{records}/{rank()}", "a", buffering=1)  # noqa: SIM115
@@ -134,7 +134,8 @@ def train_frozen(argv: list[str], records: str) -> int:
             busy = False
 
     sys.addaudithook(watch)
-    mixer.MixerTask = functools.partial(mixer.MixerTask, freeze_encoder=True)
+    plain = train_mixer.train_mixer
+    train_mixer.train_mixer = lambda options, processes: plain(replace(options, freeze_encoder=True), processes)
     return script(argv)
 
 

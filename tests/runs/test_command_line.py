@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from histocc.errors import UsageError
 from histocc.runs import command_line as cli
+from histocc.runs import shared
 from tests.running import Running, script
 
 ADVICE = "start the script with torchrun, which sets these variables, or unset WORLD_SIZE for a single process"
@@ -107,14 +107,14 @@ def test_arguments_are_written_whole_or_the_file_is_named(argv, tmp_path):
     path = tmp_path / "args.yaml"
     path.write_text("of another user")
     path.chmod(0o444)
-    cli.write_arguments(path, argparse.Namespace(seed=1, language="dænsk"))
+    shared.write_arguments(path, {"seed": 1, "language": "dænsk"})
     assert path.read_text(encoding="utf-8") == 'language: "dænsk"\nseed: 1\n'
     assert [file.name for file in tmp_path.iterdir()] == ["args.yaml"]
 
     taken = tmp_path / "run" / "args.yaml"
     taken.mkdir(parents=True)
     with pytest.raises(UsageError, match=rf"{re.escape(str(taken))} cannot be written: Is a directory"):
-        cli.write_arguments(taken, argparse.Namespace(seed=1))
+        shared.write_arguments(taken, {"seed": 1})
     run = Running(script, argv(taken.parent), log=tmp_path / "log")
     assert run.wait() == 2, run.output
     assert run.output == f"Error: {taken} cannot be written: Is a directory\n"

@@ -139,7 +139,7 @@ def test_a_folder_of_another_run_is_left_as_it_is(arguments, tmp_path, capsys):
     (tmp_path / "run" / "last.bin").write_bytes(b"weights")
     code, _, err = outcome(capsys, arguments)
     assert code == 2
-    assert "last.bin is from a run whose data_train.csv, data_val.csv and key.csv are no longer all there" in err
+    assert "last.bin is from a run whose data_train.csv, data_val.csv, key.csv are no longer all there" in err
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["last.bin"]
     # Weights to start from may lie there.
     (tmp_path / "run" / "last.bin").rename(tmp_path / "run" / "published.bin")
@@ -370,7 +370,7 @@ def test_descriptions_are_joined(arguments, tmp_path, capsys):
         (["--initial-checkpoint", "table.csv"], "table.csv"),
         (["--only-encoder"], "--only-encoder says what to take of --initial-checkpoint"),
         (["--warmup-pct", "5"], "--warmup-pct is 5.0; it is a share of all steps"),
-        (["--learning-rate", "-1"], "--learning-rate is -1.0; it must be a positive number"),
+        (["--learning-rate", "-1"], "--learning-rate is -1.0; it must be a number from 0 on"),
     ],
 )
 def test_bad_usage_ends_with_code_2_one_message_and_an_untouched_save_path(

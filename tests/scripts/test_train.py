@@ -3,12 +3,15 @@
 import csv
 import math
 import signal
+from functools import partial
 
 import pytest
 import torch
 
 import train
 from histocc.model_assets import CANINEOccupationClassifier, load_model_from_checkpoint
+from histocc.runs.options import FlatOptions
+from histocc.trainer import AugmentationSwitch
 from tests.running import Running, small_encoder, start_ranks
 
 HEADER = "occ1,lang,code1,code2,code3,code4,code5"
@@ -90,7 +93,17 @@ def test_a_run_leaves_weights_that_load_as_ever(arguments, tmp_path, capsys):
     code, out, err = outcome(capsys, arguments(tmp_path / "run"))
     assert code == 0, err
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        *("24.bin", "last.bin", "m.bin", "Checkpointm.bin", "m.png", "m_tokenizer", "logs.csv", "args.yaml"),
+        *(
+            "24.bin",
+            "last.bin",
+            "m.bin",
+            "Checkpointm.bin",
+            "m.png",
+            "m_tokenizer",
+            "logs.csv",
+            "args.yaml",
+            "test.json",
+        ),
     }
     assert "60 rows read" in out
     assert "57 for training, 1 for validation, 2 for test" in out
@@ -110,10 +123,10 @@ def config_of(state):
 
 
 def test_the_default_name_says_what_the_run_is(arguments):
-    args = train.build_parser().parse_args(["--sample-size", "4"])
-    assert train.model_name(args) == "CANINE_Multilingual_CANINE_sample_size_4_lr_2e-05_batch_size_256"
-    args = train.build_parser().parse_args(["--model-domain", "some/folder"])
-    assert train.model_name(args) == "CANINE_folder_sample_size_10_lr_2e-05_batch_size_256"
+    options = FlatOptions.from_namespace(train.build_parser().parse_args(["--sample-size", "4"]))
+    assert options.name == "CANINE_Multilingual_CANINE_sample_size_4_lr_2e-05_batch_size_256"
+    options = FlatOptions.from_namespace(train.build_parser().parse_args(["--model-domain", "some/folder"]))
+    assert options.name == "CANINE_folder_sample_size_10_lr_2e-05_batch_size_256"
 
 
 def test_a_finished_run_says_so_and_a_longer_one_goes_on(arguments, tmp_path, capsys):
@@ -153,9 +166,9 @@ def test_a_stop_during_an_evaluation_loses_none(arguments, tmp_path, monkeypatch
     assert outcome(capsys, arguments(tmp_path / "whole"))[0] == 0
     evaluate = trainer.evaluate_figures
 
-    def stopped(*args, stop, **kwargs):
-        stop.name = "SIGTERM"
-        return evaluate(*args, stop=stop, **kwargs)
+    def stopped(model, loader, loss_fn, context):
+        context.stop.name = "SIGTERM"
+        return evaluate(model, loader, loss_fn, context)
 
     with monkeypatch.context() as context:
         context.setattr(trainer, "evaluate_figures", stopped)
@@ -170,11 +183,7 @@ def test_a_stop_during_an_evaluation_loses_none(arguments, tmp_path, monkeypatch
 def test_the_switch_to_augmented_data_outlives_a_stop(arguments, tmp_path, capsys, monkeypatch):
     from histocc.runs import flat
 
-    class Eager(flat.FlatTraining):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, switch_attack=1e9, **kwargs)
-
-    monkeypatch.setattr(flat, "FlatTraining", Eager)
+    monkeypatch.setattr(flat, "AugmentationSwitch", partial(AugmentationSwitch, share=1e9))
     for steps in (8, 12, 24):  # at the end of the first epoch, within the second
         code, _, err = outcome(capsys, arguments(tmp_path / "stopped", "--max-steps", steps, "--warmup-steps", 0))
         assert code == 0, err
@@ -225,7 +234,7 @@ def test_amp_accumulation_and_workers(arguments, tmp_path, capsys):
         (["--alt-prob", "1.5"], "--alt-prob is 1.5; it must lie in 0..1"),
         (["--checkpoint-path", "none"], "--checkpoint-path none: there is no such file, also not with .bin behind it"),
         (["--warmup-pct", "0.1", "--warmup-steps", "3"], "give one of them"),
-        (["--learning-rate", "0"], "--learning-rate is 0.0; it must be a positive number"),
+        (["--learning-rate", "-1"], "--learning-rate is -1.0; it must be a number from 0 on"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(arguments, tmp_path, capsys, more, message):

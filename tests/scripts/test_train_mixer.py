@@ -128,7 +128,7 @@ def test_a_checkpoint_of_another_run_gives_the_weights(arguments, tmp_path, caps
         (["--augmentation-prob", "30"], "--augmentation-prob is 30.0; it must lie in 0..1"),
         (["--unk-lang-prob", "-1"], "--unk-lang-prob is -1.0; it must lie in 0..1"),
         (["--seq2seq-weight", "2"], "--seq2seq-weight is 2.0; it must lie in 0..1"),
-        (["--learning-rate", "0"], "--learning-rate is 0.0; it must be a positive number"),
+        (["--learning-rate", "-1"], "--learning-rate is -1.0; it must be a number from 0 on"),
         (["--initial-checkpoint", "no/such.bin"], "--initial-checkpoint no/such.bin: there is no such file"),
         (["--only-encoder"], "--only-encoder says what to take of --initial-checkpoint"),
         (["--val-data", "no/such.csv"], "no/such.csv"),

@@ -138,7 +138,8 @@ def test_the_best_state_is_taken_where_it_is_the_only_one(tmp_path):
 def test_a_best_state_that_could_not_be_written_keeps_no_later_one_away(tmp_path, monkeypatch, capsys):
     from histocc.files import atomic
     from histocc.training import checkpoint
-    from histocc.training.loop import Intervals, TrainingLoop
+    from histocc.training.context import Plan, RunContext
+    from histocc.training.loop import TrainingLoop
 
     model = torch.nn.Linear(1, 1)
     losses = iter([3.0, 1.0, 2.0, 2.5])
@@ -156,10 +157,9 @@ def test_a_best_state_that_could_not_be_written_keeps_no_later_one_away(tmp_path
         compute_loss=lambda module, batch: {"loss": module(batch["input_ids"]).sum()},
         optimizer=torch.optim.SGD(model.parameters(), 0.1),
         scheduler=None,
-        device=torch.device("cpu"),
-        total_steps=4,
+        plan=Plan(4, eval_interval=1),
+        context=RunContext.on("cpu", tmp_path),
         evaluate=evaluate,
-        intervals=Intervals(evaluate=1),
         checkpoints=CheckpointFolder(tmp_path),
         show_progress=False,
     )
@@ -289,7 +289,7 @@ def test_a_run_says_what_is_wrong_with_its_checkpoint(argv, tmp_path):
 
     run("first", 0, "--save-interval", 2)
     shape = run("shape", 2, "--decoder-dim-feedforward", 8)
-    assert "last.bin is from a run of another shape and cannot be continued here" in shape
+    assert "last.bin is from a run of another shape and cannot be resumed here" in shape
     assert "Give another save folder, or the flags that the run was started with" in shape
 
     damage(folder / "last.bin", "truncated")

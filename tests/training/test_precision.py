@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from histocc.runs.command_line import run_script
-from histocc.training.loop import Intervals, TrainingLoop
+from histocc.training.context import Plan, RunContext
+from histocc.training.loop import TrainingLoop
 from histocc.training.precision import Precision, set_tf32
 from histocc.training.schedule import linear_schedule
 from tests.running import Running, script
@@ -68,10 +69,9 @@ def test_an_overflow_skips_optimizer_and_schedule_and_is_counted(fused):
     def batch(value):
         return {"input_ids": torch.ones(1, 1), "x": torch.full((1, 2), value)}
 
-    precision = Precision(CPU, True, "float16")
-    loop = TrainingLoop(
-        model, loss, optimizer, scheduler, CPU, 4, precision=precision, intervals=Intervals(None), show_progress=False
-    )
+    context = RunContext.on(CPU, use_amp=True, amp_dtype="float16")
+    precision = context.precision
+    loop = TrainingLoop(model, loss, optimizer, scheduler, Plan(4, log_interval=None), context, show_progress=False)
     # A gradient of 100 is within float16's range, 65536 times that is not.
     loop.run(lambda _: [batch(1.0), batch(1e3), batch(1.0), batch(1.0)])
     assert loop.step == 4

@@ -1,0 +1,227 @@
+"""What a command line asks for, as frozen values: made once, from then on the only form in which flags travel."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+LOG_INTERVAL = 100
+WARMUP_SHARE = 0.05
+
+T = TypeVar("T", bound="RunOptions")
+
+
+def _compared(**extra: Any) -> Any:
+    """A field that a checkpoint notes, so that a resumed run can say where its flags differ."""
+    return field(metadata={"compared": True}, **extra)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The flags that all scripts share; field names are those of the flags.
+
+    Attributes
+    ----------
+    kind
+        The kind of model that is trained, 'mixer' or 'flat'.
+    folder_flag, weights_flag, epochs_flag
+        What the script calls its save folder, its initial weights and its number of epochs, for messages.
+    arguments
+        All flags as they were given, for ``args.yaml``.
+    """
+
+    kind: ClassVar[str]
+    folder_flag: ClassVar[str] = "--save-dir"
+    weights_flag: ClassVar[str] = "--initial-checkpoint"
+    epochs_flag: ClassVar[str] = "--num-epochs"
+
+    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    demo: bool = False
+    seed: int = 42
+    encoder: str = "google/canine-s"
+    compile: bool = False
+    tf32: bool = True
+    keep_checkpoints: int | None = None
+    log_interval: int = LOG_INTERVAL
+    save_interval: int = 5000
+    num_workers: int | None = None
+    prefetch_factor: int | None = None
+    tensorboard: bool = False
+
+    learning_rate: float = _compared(default=2e-5)
+    batch_size: int = _compared(default=512)
+    grad_accum_steps: int = _compared(default=1)
+    dropout: float = _compared(default=0.0)
+    max_len: int = _compared(default=128)
+    warmup_pct: float | None = _compared(default=None)
+    warmup_steps: int | None = _compared(default=None)
+    max_steps: int | None = _compared(default=None)
+    max_val_samples: int | None = _compared(default=None)
+    use_amp: bool = _compared(default=False)
+    amp_dtype: str = _compared(default="auto")
+
+    @classmethod
+    def from_namespace(cls: type[T], args: argparse.Namespace) -> T:
+        """The options of a parsed command line."""
+        given = vars(args)
+        return cls(arguments=dict(given), **{f.name: given[f.name] for f in fields(cls) if f.name in given})
+
+    @property
+    def folder(self) -> Path:
+        """The save folder."""
+        raise NotImplementedError
+
+    @property
+    def epochs_of_run(self) -> int:
+        """Passes over the training data."""
+        raise NotImplementedError
+
+    @property
+    def warmup_share(self) -> float | None:
+        """Share of the steps that are warm-up; None where a number of steps is asked for."""
+        if self.warmup_steps is not None:
+            return None
+        return WARMUP_SHARE if self.warmup_pct is None else self.warmup_pct
+
+    def in_force(self: T, **values: Any) -> T:
+        """The same options with the values that a resumed run uses in place of the flags'."""
+        return replace(self, **values)
+
+    def shown(self) -> dict[str, Any]:
+        """All flags with the values in force, for ``args.yaml``."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name in self.arguments}
+        return {**self.arguments, **own}
+
+    def compared(self) -> dict[str, Any]:
+        """What a checkpoint notes of the flags, and a resumed run compares."""
+        noted = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("compared")}
+        return {**noted, "warmup_pct": self.warmup_share}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixerOptions(RunOptions):
+    """The flags of a run of the mixer."""
+
+    kind = "mixer"
+
+    initial_checkpoint: str | None = None
+    only_encoder: bool = False
+    eval_interval: int = 1000
+    save_each_epoch: bool = False
+    freeze_encoder: bool = False
+    decoder_dim_feedforward: int | None = None
+    log_wandb: bool = False
+    wandb_project_name: str = "histco-v2-mixer"
+
+    num_epochs: int = _compared(default=50)
+    seq2seq_weight: float = _compared(default=0.5)
+    trim_padding: bool = _compared(default=False)
+
+    @property
+    def epochs_of_run(self) -> int:
+        """Passes over the training data."""
+        return self.num_epochs
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainMixerOptions(MixerOptions):
+    """The flags of train_mixer.py."""
+
+    save_dir: str | None = None
+    train_data: list[str] | None = None
+    val_data: list[str] | None = None
+    formatter: str = "hisco"
+    target_col_naming: str | None = None
+    target_cols: list[str] | None = None
+    block_size: int = 5
+    use_within_block_sep: bool = False
+    key: str | None = None
+
+    augmentation_prob: float = _compared(default=0.3)
+    num_transformations: int = _compared(default=3)
+    unk_lang_prob: float = _compared(default=0.25)
+    fn_word_freq: str | None = _compared(default=None)
+
+    @property
+    def folder(self) -> Path:
+        """The save folder."""
+        return Path(self.save_dir)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(MixerOptions):
+    """The flags of finetune.py."""
+
+    folder_flag = "--save-path"
+
+    save_path: str = "./Finetuned/"
+    dataset: str | None = None
+    input_col: str = "occ1"
+    target_cols: list[str] | None = None
+    language: str = "unk"
+    language_col: str | None = None
+    block_size: int = 5
+    use_within_block_sep: bool = False
+    allow_codes_shorter_than_block_size: bool = False
+    drop_bad_labels: bool = False
+    keep_missing_spellings: bool = False
+    all_codes_file: str | None = None
+    all_codes_col: str | None = None
+    share_val: float = 0.1
+    prepare_only: bool = False
+    descriptions_file: str | None = None
+    descriptions_code_col: str | None = None
+    descriptions_text_col: str | None = None
+    descriptions_lang_col: str | None = None
+
+    include_descriptions: bool = _compared(default=False)
+    description_prob: float = _compared(default=0.5)
+    description_template: str = _compared(default="{occ} [DESC: {desc}]")
+
+    @property
+    def folder(self) -> Path:
+        """The save folder."""
+        return Path(self.save_path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlatOptions(RunOptions):
+    """The flags of train.py."""
+
+    kind = "flat"
+    weights_flag = "--checkpoint-path"
+    epochs_flag = "--epochs"
+
+    save_dir: str = "Model"
+    train_data: list[str] = field(default_factory=list)
+    checkpoint_path: str | None = None
+    model_name: str | None = None
+    model_domain: str = "Multilingual_CANINE"
+
+    epochs: int = _compared(default=50)
+    sample_size: int = _compared(default=10)
+    upsample_minimum: int = _compared(default=0)
+    alt_prob: float = _compared(default=0.1)
+    skip_insert_words: bool = _compared(default=False)
+
+    @property
+    def folder(self) -> Path:
+        """The save folder."""
+        return Path(self.save_dir)
+
+    @property
+    def epochs_of_run(self) -> int:
+        """Passes over the training data."""
+        return self.epochs
+
+    @property
+    def name(self) -> str:
+        """The name of the files of weights: as the flag says, or made of what the run is."""
+        if self.model_name is not None:
+            return self.model_name
+        domain = Path(self.model_domain).name
+        return f"CANINE_{domain}_sample_size_{self.sample_size}_lr_{self.learning_rate}_batch_size_{self.batch_size}"
