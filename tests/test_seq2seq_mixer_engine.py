@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from histocc.seq2seq_mixer_engine import evaluate, mixer_loss, train, train_one_epoch
+from histocc.dataloader import OccDatasetMixerInMemMultipleFiles
+from histocc.errors import UsageError
+from histocc.formatter import hisco_blocky5
+from histocc.loss import LossMixer
+from histocc.model_assets import Seq2SeqMixerOccCANINE
+from histocc.seq2seq_mixer_engine import build_loop, evaluate, mixer_loss, train, train_one_epoch
+from histocc.training.context import Plan, RunContext
 from histocc.training.reporting import LOG_COLUMNS
 from tests.golden_runs import Run, without_key_bias
 
@@ -95,3 +101,130 @@ def test_accumulated_batches_make_one_step_of_their_mean_gradient(run):
     moved = torch.cat([(start[n] - p.detach()).flatten() for n, p in model.named_parameters()])
     clipped = wanted / max(1.0, float(wanted.norm()))
     assert float((moved - clipped).norm() / clipped.norm()) < 1e-4
+
+
+class Doubled(LossMixer):
+    """A user's subclass, which minimises something else."""
+
+    def forward(self, out_seq2seq, out_linear, target_seq2seq, target_linear):
+        return 2 * super().forward(out_seq2seq, out_linear, target_seq2seq, target_linear)
+
+
+class Wrapper(torch.nn.Module):
+    """A user's module around a loss: the two parts and nothing else of `LossMixer`."""
+
+    def __init__(self, mixer):
+        super().__init__()
+        self.loss_fn_seq2seq, self.loss_fn_linear = mixer.loss_fn_seq2seq, mixer.loss_fn_linear
+        self.mixer = [mixer]
+
+    def forward(self, *, out_seq2seq, out_linear, target_seq2seq, target_linear):
+        return 2 * self.mixer[0](out_seq2seq, out_linear, target_seq2seq, target_linear)
+
+
+def own_loss(kind, mixer):
+    if kind == "subclass":
+        return Doubled(mixer.loss_fn_seq2seq, mixer.loss_fn_linear, mixer.seq2seq_weight)
+    wrapper = Wrapper(mixer)
+    return wrapper if kind == "module" else lambda **arguments: wrapper(**arguments)
+
+
+@pytest.mark.parametrize("kind", ["subclass", "module", "function"])
+def test_training_minimises_what_the_given_loss_returns(run, kind, capsys):
+    """Twice the loss makes twice the step, as long as nothing is clipped."""
+    model, loss_fn, *_ = run.arguments()
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    moves = []
+    for loss in (loss_fn, own_loss(kind, loss_fn)):
+        model.load_state_dict(start)
+        sgd = torch.optim.SGD(model.parameters(), lr=1.0)
+        loop = train_loop(model, run.batches("train")[:1], loss, sgd)
+        moves.append(torch.cat([(start[n] - p.detach()).flatten() for n, p in model.named_parameters()]))
+        assert loop.step == 1
+    assert float((moves[1] - 2 * moves[0]).norm() / moves[0].norm()) < 1e-4
+
+
+def train_loop(model, batches, loss_fn, optimizer):
+    loop = build_loop(model, None, loss_fn, optimizer, None, Plan(1), RunContext.on("cpu"))
+    loop.max_grad_norm = float("inf")
+    loop.run(lambda epoch: batches)
+    return loop
+
+
+def test_an_evaluation_judges_by_the_given_loss_and_its_parts(run):
+    plain = evaluate(run.model, run.batches("val"), run.loss_fn, "cpu")
+    module = evaluate(run.model, run.batches("val"), own_loss("module", run.loss_fn), "cpu")
+    assert module == pytest.approx([2 * plain[0], *plain[1:]], rel=1e-6)
+    with pytest.raises(UsageError, match="give the loss a part loss_fn_seq2seq with nb_blocks and block_size, or"):
+        evaluate(run.model, run.batches("val"), own_loss("function", run.loss_fn), "cpu")
+
+
+def test_a_function_as_a_loss_is_judged_with_the_formatter_of_the_data(inputs, tiny_canine_config):
+    data = OccDatasetMixerInMemMultipleFiles(inputs / "val.csv", hisco_blocky5(), None, 32, 1919, training=False)
+    model = Seq2SeqMixerOccCANINE("", hisco_blocky5().num_classes, 1919, encoder=tiny_canine_config)
+    figures = evaluate(model, torch.utils.data.DataLoader(data, 10), lambda out_linear, **_: out_linear.mean(), "cpu")
+    assert np.isnan(figures[1:3]).all()
+    assert np.isfinite([figures[0], *figures[3:]]).all()
+
+
+def test_tensors_kept_from_an_evaluation_may_be_used_later(run):
+    kept = []
+
+    def loss(**arguments):
+        kept.append(arguments["out_linear"])
+        return run.loss_fn(**arguments)
+
+    loss.loss_fn_seq2seq = run.loss_fn.loss_fn_seq2seq
+    evaluate(run.model, run.batches("val"), loss, "cpu")
+    (kept[0] * torch.ones(1, requires_grad=True)).sum().backward()
+
+
+def test_the_flat_head_is_judged_in_float32(run):
+    """In half precision the sigmoid of a small positive logit is exactly one half, and the row would be wrong."""
+    (batch, *_) = run.batches("val")
+    targets = batch["targets_linear"]
+
+    class Head(torch.nn.Module):
+        def forward(self, input_ids, attention_mask, target, target_mask, target_padding_mask):
+            vocabulary = len(run.final["decoder.head.bias"])
+            linear = torch.where(targets.bool(), 0.001, -0.001).to(torch.bfloat16)
+            return torch.zeros(len(target), target.shape[1], vocabulary), linear
+
+    assert evaluate(Head(), [batch], run.loss_fn, "cpu")[5] == 1.0
+
+
+def test_a_sampler_in_place_of_the_loss_is_named(run):
+    with pytest.raises(TypeError, match="the third argument of train is the loss function here"):
+        train(run.model, {"data_loader_train": []}, torch.utils.data.SequentialSampler([1]), run.loss_fn)
+
+
+def test_keywords_of_the_descendant_for_several_gpus(run, tmp_path):
+    model, loss_fn, optimizer, scheduler = run.arguments()
+    epochs = []
+
+    class Sampler:
+        def set_epoch(self, epoch):
+            epochs.append(epoch)
+
+    batches = run.batches("train")[:2]
+    train(
+        model=model,
+        data_loaders={"data_loader_train": batches, "data_loader_val": run.batches("val")},
+        train_sampler=Sampler(),
+        loss_fn=loss_fn,
+        optimizer=optimizer,
+        device="cpu",
+        scheduler=scheduler,
+        save_dir=str(tmp_path),
+        total_steps=4,
+        save_each_epoch=True,
+        distributed=False,
+        is_main_process=True,
+        use_amp=False,
+    )
+    assert epochs == [0, 1]
+    assert {"2.bin", "4.bin"} <= {path.name for path in tmp_path.glob("*.bin")}
+    step = train_one_epoch(
+        model, batches, loss_fn, optimizer, "cpu", scheduler, current_step=4, epoch=2, scaler=None, distributed=False
+    )
+    assert step == 6

@@ -17,6 +17,7 @@ from histocc.model_assets import (
     CANINEOccupationClassifier_hub,
     Seq2SeqMixerOccCANINE_hub,
     Seq2SeqOccCANINE_hub,
+    encoder_settings,
     getModel,
 )
 
@@ -144,3 +145,27 @@ def test_hub_variants_come_back_as_saved(tmp_path, encoder, model_class, sizes):
     assert again.state_dict().keys() == model.state_dict().keys()
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_a_published_model_fetches_no_encoder_to_overwrite_it(tmp_path, tiny_canine_config, monkeypatch):
+    """All weights come with the model, so that its encoder is made from its configuration, without a network."""
+    config = {"model_domain": "Multilingual_CANINE", "n_classes": 3, "encoder": encoder_settings(tiny_canine_config)}
+    model = CANINEOccupationClassifier_hub(config)
+    model.save_pretrained(tmp_path / "model")
+
+    def fetched(*_):
+        raise AssertionError("the pretrained encoder was asked for")
+
+    monkeypatch.setattr("histocc.model_assets.getModel", fetched)
+    again = CANINEOccupationClassifier_hub.from_pretrained(tmp_path / "model")
+    assert torch.equal(again.out.weight, model.out.weight)
+    # A model published by the original does not say which encoder it has: CANINE-s.
+    described = json.loads((tmp_path / "model" / "config.json").read_text())
+    described.pop("encoder")
+    (tmp_path / "model" / "config.json").write_text(json.dumps(described))
+    sizes = []
+    monkeypatch.setattr(
+        "histocc.model_assets.encoder_config", lambda entries: sizes.append(entries) or tiny_canine_config
+    )
+    CANINEOccupationClassifier_hub.from_pretrained(tmp_path / "model")
+    assert sizes == [{}]
