@@ -23,7 +23,7 @@ from histocc.processes.distributed import (
     start_processes,
 )
 from histocc.runs.options import LOG_INTERVAL, WARMUP_SHARE, MixerOptions, RunOptions
-from histocc.training.non_finite import NumbersGoneBad
+from histocc.training.non_finite import NonFiniteError
 from histocc.training.precision import AMP_DTYPES, set_tf32
 from histocc.training.tensorboard import check_tensorboard
 
@@ -325,7 +325,7 @@ def run_script(script: Callable[[Options, Processes], int], options: Options) ->
         return _fail(processes, "Interrupted.", 130)
     except UsageError as error:
         return _fail(processes, f"Error: {error}", 2)
-    except NumbersGoneBad as error:
+    except NonFiniteError as error:
         return _fail(processes, f"Error: {error}", 1)
     except torch.OutOfMemoryError as error:
         advice = "Out of GPU memory. A smaller --batch-size with --grad-accum-steps, or --use-amp, needs less."

@@ -164,7 +164,7 @@ def _initial_weights(start: Start[FlatOptions], encoder: Any) -> InitialWeights 
     if path is None:
         return None
     if start.state is not None:
-        start.notes.append(f"--checkpoint-path is not used: the run goes on from {start.source}")
+        start.notes.append(f"--checkpoint-path is not used: the run is resumed from {start.source}")
         return None
     weights = InitialWeights.read(path)
     with torch.device("meta"):  # shapes alone; the number of classes does not matter for them

@@ -211,7 +211,7 @@ def _initial_weights(start: Start[MixerOptions], shapes: nn.Module) -> InitialWe
     if options.initial_checkpoint is None:
         return None
     if start.state is not None:
-        start.notes.append(f"--initial-checkpoint is not used: the run goes on from {start.source}")
+        start.notes.append(f"--initial-checkpoint is not used: the run is resumed from {start.source}")
         return None
     weights = InitialWeights.read(options.initial_checkpoint)
     weights.check(shapes, only_encoder=options.only_encoder)

@@ -165,7 +165,7 @@ def end(loop: TrainingLoop, done: str) -> int:
             print(f"Error: the state at step {loop.step:,} could not be saved in {context.folder}: {loop.save_failure}")
         elif loop.stopped:
             by = context.stop.name or "a signal"
-            print(f"Stopped by {by} at step {loop.step:,}, all saved; the same command goes on from here.")
+            print(f"Stopped by {by} at step {loop.step:,}, all saved; the same command resumes it.")
         else:
             print(f"Trained to step {loop.step:,}. {done}")
     if failed:

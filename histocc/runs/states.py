@@ -1,4 +1,4 @@
-"""Taking up a run where it was left, for callers who build model, optimizer and schedule themselves."""
+"""Resuming a run where it was left, for callers who build model, optimizer and schedule themselves."""
 
 from __future__ import annotations
 

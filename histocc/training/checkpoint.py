@@ -48,7 +48,7 @@ class CheckpointFolder:
         return [path for _, path in sorted(found)]
 
     def files(self) -> list[Path]:
-        """The checkpoints that there are, in the order in which a run is taken up from them."""
+        """The checkpoints that there are, in the order in which a run is resumed from them."""
         names = (self.folder / "last.bin", *reversed(self.step_files()), self.folder / "best.bin")
         return [path for path in names if path.exists()]
 
@@ -82,7 +82,7 @@ class CheckpointFolder:
     def _prune(self, step: int) -> None:
         if self.keep is None:
             return
-        # Files of later steps are left of a run that was taken up further back; it will write them again.
+        # Files of later steps are left of a run that was resumed further back; it will write them again.
         files = [path for path in self.step_files() if int(path.stem) <= step]
         for path in files[: -self.keep]:
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Numbers gone bad: a loss or gradient that is not finite stops all processes, and names the rows that did it."""
+"""Non-finite numbers: a loss or gradient that is not finite stops all processes, and names the rows that did it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_OVERFLOWS = 100
 _CLS, _SEP = 0xE000, 0xE001
 
 
-class NumbersGoneBad(RuntimeError):
+class NonFiniteError(RuntimeError):
     """Training met a loss or a gradient that is not finite; the message says where."""
 
 
@@ -66,7 +66,7 @@ class FiniteChecks:
     ) -> None:
         """Check step `step` (gradient norm, 0-dim; its batches on the host, and the loss and its parts of each).
 
-        Raises NumbersGoneBad, for this step on a CPU, or for an earlier one whose verdict has arrived.
+        Raises NonFiniteError, for this step on a CPU, or for an earlier one whose verdict has arrived.
         """
         finite = torch.isfinite(grad_norm)
         ready = None
@@ -78,7 +78,7 @@ class FiniteChecks:
         self._settle_down_to(0 if ready is None else _MOST_PENDING)
 
     def settle(self) -> None:
-        """Read every verdict that is still on its way; raises NumbersGoneBad."""
+        """Read every verdict that is still on its way; raises NonFiniteError."""
         self._settle_down_to(0)
 
     def count_overflow(
@@ -127,7 +127,7 @@ class FiniteChecks:
             + ", ".join(f"{k} {v:.6g}" for k, v in r["parts"].items())
             for r in guilty
         )
-        raise NumbersGoneBad(
+        raise NonFiniteError(
             f"Step {check.step:,}: the loss or its gradient is not a finite number ({shown}). Training stopped and "
             f"saved nothing; the last good checkpoint is untouched. The rows of the batch are in {path}. "
             "A longer --warmup-pct, training without --use-amp, or a lower --learning-rate usually helps; since a run "

@@ -170,14 +170,14 @@ def flatten(rows: list[list[int]]) -> list[int]:
 
 
 def test_a_resume_with_as_many_processes_goes_on_to_the_bit(argv, tmp_path):
-    alone, taken_up = tmp_path / "alone", tmp_path / "taken up"
+    alone, resumed = tmp_path / "alone", tmp_path / "resumed"
     flags = ["--num-epochs", 2, "--save-interval", 5, "--eval-interval", 6, "--num-workers", 1]
-    for folder in (alone, taken_up):
+    for folder in (alone, resumed):
         folder.mkdir()
-        if folder is taken_up:
-            shutil.copy(alone / "5.bin", taken_up / "last.bin")
+        if folder is resumed:
+            shutil.copy(alone / "5.bin", resumed / "last.bin")
         assert_all_end(start_ranks(script, argv(folder, *flags), world_size=2, folder=folder), 0, 0)
-    a, b = (torch.load(folder / "last.bin", weights_only=True) for folder in (alone, taken_up))
+    a, b = (torch.load(folder / "last.bin", weights_only=True) for folder in (alone, resumed))
     assert a["step"] == b["step"] == 14
     assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
     assert a["position"]["loss_sum"] == pytest.approx(b["position"]["loss_sum"], rel=1e-6)

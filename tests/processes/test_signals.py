@@ -20,7 +20,7 @@ def test_a_signal_saves_at_the_next_step(name, code, argv, tmp_path):
     for _ in range(2):  # the same request, passed on by scheduler and launcher
         run.signal_family(number)
     assert run.wait() == code, run.output
-    step = int(run.wait_for(rf"Stopped by {name} at step (\d+), all saved; the same command goes on from here")[1])
+    step = int(run.wait_for(rf"Stopped by {name} at step (\d+), all saved; the same command resumes it")[1])
     assert run.output.count(f"{name}: ending at the next step, with a save") == 1
     assert "Traceback" not in run.output
     state = torch.load(tmp_path / "run" / "last.bin", weights_only=True)

@@ -1,4 +1,4 @@
-"""Taking up a run of the original where it was left, and starting from its weights."""
+"""Resuming a run of the original where it was left, and starting from its weights."""
 
 import csv
 

@@ -300,7 +300,7 @@ def test_heads_are_carried_over_code_by_code(arguments, tmp_path, capsys):
     torch.testing.assert_close(theirs["model"]["decoder.head.weight"], ours["model"]["decoder.head.weight"])
     code, out, _ = outcome(capsys, [*argv, "--max-steps", "3"])
     assert code == 0
-    assert "--initial-checkpoint is not used: the run goes on from" in out
+    assert "--initial-checkpoint is not used: the run is resumed from" in out
 
 
 def test_safetensors_give_the_weights(arguments, tmp_path, capsys):

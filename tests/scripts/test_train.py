@@ -174,7 +174,7 @@ def test_a_stop_during_an_evaluation_loses_none(arguments, tmp_path, monkeypatch
         context.setattr(trainer, "evaluate_figures", stopped)
         code, out, _ = outcome(capsys, arguments(tmp_path / "run"))
     assert code == 0
-    assert "Stopped by SIGTERM at step 8, all saved; the same command goes on from here." in out
+    assert "Stopped by SIGTERM at step 8, all saved; the same command resumes it." in out
     assert not (tmp_path / "run" / "logs.csv").exists()
     assert outcome(capsys, arguments(tmp_path / "run"))[0] == 0
     assert figures(tmp_path / "run") == figures(tmp_path / "whole")
@@ -212,7 +212,7 @@ def test_weights_of_an_earlier_run_are_a_start(arguments, tmp_path, capsys):
     assert code == 0, err
     assert "1,919 classes carried over" in out
     code, out, _ = outcome(capsys, arguments(tmp_path / "b", "--epochs", 2, "--checkpoint-path", start))
-    assert "--checkpoint-path is not used: the run goes on from" in out
+    assert "--checkpoint-path is not used: the run is resumed from" in out
 
 
 def test_amp_accumulation_and_workers(arguments, tmp_path, capsys):

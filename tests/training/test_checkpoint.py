@@ -184,7 +184,7 @@ def test_the_newest_are_kept_and_last_and_best_always(tmp_path):
     assert read_torch_file(tmp_path / "best.bin")["step"] == 2
     assert (tmp_path / "last.bin").samefile(tmp_path / "12.bin")
     assert (tmp_path / "last.bin").stat().st_mode & 0o777 == 0o666 & ~current_umask()
-    # Taken up further back: what was just written is not what goes.
+    # Resumed further back: what was just written is not what goes.
     folder.save(state(5))
     assert names(folder) == {"3.bin", "5.bin", "12.bin", "last.bin", "best.bin"}
 

@@ -72,14 +72,14 @@ def test_every_precision_trains_to_about_the_same_loss(flags, words, plain, argv
     [["--no-tf32"], ["--use-amp", "--amp-dtype", "bfloat16"], ["--use-amp", "--amp-dtype", "float16"]],
     ids=["float32", "bfloat16", "float16"],
 )
-def test_a_run_taken_up_in_an_epoch_ends_close_to_one_left_alone(flags, argv, tmp_path):
-    alone, taken_up = tmp_path / "alone", tmp_path / "taken up"
+def test_a_run_resumed_in_an_epoch_ends_close_to_one_left_alone(flags, argv, tmp_path):
+    alone, resumed = tmp_path / "alone", tmp_path / "resumed"
     more = ["--num-epochs", 2, "--save-interval", 5, *flags]
     train(argv(alone, *more))
-    taken_up.mkdir()
-    shutil.copy(alone / "5.bin", taken_up / "last.bin")
-    train(argv(taken_up, *more))
-    a, b = state(alone), state(taken_up)
+    resumed.mkdir()
+    shutil.copy(alone / "5.bin", resumed / "last.bin")
+    train(argv(resumed, *more))
+    a, b = state(alone), state(resumed)
     assert a["step"] == b["step"]
     assert a["precision"] == b["precision"]
     # Sums on a GPU are in no fixed order, which Adam amplifies where the true gradient is zero (biases of keys).

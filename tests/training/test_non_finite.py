@@ -1,4 +1,4 @@
-"""Numbers gone bad stop the run, name the rows, and leave the last good checkpoint as it is."""
+"""Non-finite numbers stop the run, name the rows, and leave the last good checkpoint as it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from histocc.processes.distributed import Processes
-from histocc.training.non_finite import FiniteChecks, NumbersGoneBad, one_if_finite
+from histocc.training.non_finite import FiniteChecks, NonFiniteError, one_if_finite
 from tests.running import Running, script
 
 
@@ -69,7 +69,7 @@ def test_a_gradient_that_is_not_finite_is_named_with_its_rows(bad, tmp_path):
     checks = FiniteChecks(Processes(), tmp_path)
     loss = {"loss": torch.tensor(0.5), "loss_linear": torch.tensor(0.25)}
     checks.submit(1, torch.tensor(3.0), [loss], [BATCH])
-    with pytest.raises(NumbersGoneBad, match=r"Step 1,002: .*\(loss 0\.5, loss_linear 0\.25\)"):
+    with pytest.raises(NonFiniteError, match=r"Step 1,002: .*\(loss 0\.5, loss_linear 0\.25\)"):
         checks.submit(1002, torch.tensor(bad), [loss], [BATCH])
     assert (tmp_path / "bad_batch.csv").read_text() == "process,row,text,classes\n0,7,a,4\n0,3,\U0001f600b,1 2\n"
 
@@ -84,6 +84,6 @@ def test_overflows_of_float16_are_only_counted_until_they_are_all_there_is(tmp_p
     for step in range(99):
         checks.count_overflow(False, step, *overflow)
     with pytest.raises(
-        NumbersGoneBad, match=r"without --use-amp, or a lower --learning-rate usually helps; .* needs a new save folder"
+        NonFiniteError, match=r"without --use-amp, or a lower --learning-rate usually helps; .* needs a new save folder"
     ):
         checks.count_overflow(False, 99, *overflow)

@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped and taken up again end where a run that was left alone ends, to the bit."""
+"""Runs that are killed, stopped and resumed end where a run that was left alone ends, to the bit."""
 
 from __future__ import annotations
 
@@ -84,18 +84,18 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_run_taken_up_in_an_epoch_goes_on_to_the_bit(name, argv, tmp_path):
+def test_a_run_resumed_in_an_epoch_goes_on_to_the_bit(name, argv, tmp_path):
     flags = ["--num-epochs", 2, "--eval-interval", 6, "--save-interval", 5, *SETTINGS[name]]
-    alone, taken_up = tmp_path / "alone", tmp_path / "taken up"
+    alone, resumed = tmp_path / "alone", tmp_path / "resumed"
     first = Running(script, argv(alone, *flags), log=tmp_path / "first.log")
     assert first.wait() == 0, first.output
-    taken_up.mkdir()
-    shutil.copy(alone / "5.bin", taken_up / "last.bin")
-    position = final_state(taken_up)["position"]
+    resumed.mkdir()
+    shutil.copy(alone / "5.bin", resumed / "last.bin")
+    position = final_state(resumed)["position"]
     assert 0 < position["rows_done"] < 100
-    second = Running(script, argv(taken_up, *flags), log=tmp_path / "second.log")
+    second = Running(script, argv(resumed, *flags), log=tmp_path / "second.log")
     assert second.wait() == 0, second.output
-    assert_same_run(alone, taken_up)
+    assert_same_run(alone, resumed)
 
 
 def test_a_run_killed_before_its_first_save_goes_on_from_its_best_state(argv, tmp_path):
