@@ -13,8 +13,10 @@ class UsageError(ValueError):
 
     The scripts print the message without a traceback and end with exit code 2.
 
-    Attributes:
-        problems: the messages of several problems that the message lists; empty where it is about one.
+    Attributes
+    ----------
+    problems
+        The messages of several problems that the message lists; empty where it is about one.
     """
 
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:

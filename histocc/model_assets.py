@@ -43,12 +43,16 @@ _NOT_OF_THE_ENCODER = frozenset({"_name_or_path", "architectures", "dtype", "tor
 def getModel(model_domain: str = "Multilingual_CANINE") -> CanineModel:
     """The pretrained encoder, in float32.
 
-    Args:
-        model_domain: `'Multilingual_CANINE'` (google/canine-s), the name of a CANINE model on the Hugging Face hub,
-            or a local folder with `config.json` and weights.
+    Parameters
+    ----------
+    model_domain
+        `'Multilingual_CANINE'` (google/canine-s), the name of a CANINE model on the Hugging Face hub,
+        or a local folder with `config.json` and weights.
 
-    Raises:
-        UsageError: it cannot be found or reached, is no CANINE, or lacks some of the weights.
+    Raises
+    ------
+    UsageError
+        It cannot be found or reached, is no CANINE, or lacks some of the weights.
     """
     import torch
     from safetensors import SafetensorError
@@ -89,8 +93,10 @@ def getModel(model_domain: str = "Multilingual_CANINE") -> CanineModel:
 def load_tokenizer(model_domain: str = "Multilingual_CANINE") -> CanineTokenizer:
     """The tokenizer of google/canine-s, which serves every CANINE: ids are code points, so no files are needed.
 
-    Args:
-        model_domain: accepted as for `getModel`.
+    Parameters
+    ----------
+    model_domain
+        Accepted as for `getModel`.
     """
     from transformers import CanineTokenizer
 
@@ -102,13 +108,19 @@ def load_model_from_checkpoint(
 ) -> tuple[nn.Module, CanineTokenizer]:
     """Load all weights of `model` from a checkpoint.
 
-    Args:
-        checkpoint_path: a state dict or a training checkpoint, with or without its ending `.bin`.
-        model: the model to fill, changed in place.
-        model_domain: whose tokenizer to return.
+    Parameters
+    ----------
+    checkpoint_path
+        A state dict or a training checkpoint, with or without its ending `.bin`.
+    model
+        The model to fill, changed in place.
+    model_domain
+        Whose tokenizer to return.
 
-    Raises:
-        UsageError: the file is missing, damaged, holds pickled objects, or does not fit the model.
+    Raises
+    ------
+    UsageError
+        The file is missing, damaged, holds pickled objects, or does not fit the model.
     """
     state, _ = read_state_dict(checkpoint_path)
     try:
@@ -121,13 +133,19 @@ def load_model_from_checkpoint(
 class CANINEOccupationClassifier(nn.Module):
     """CANINE's pooled encoding, dropout, and one linear layer: a logit for every class.
 
-    Args:
-        n_classes: number of classes, C.
-        model_domain: where the pretrained encoder comes from, see `getModel`.
-        dropout_rate: dropout before the linear layer.
-        encoder: a ready `CanineModel`, or a `CanineConfig` for random weights, instead of `model_domain`.
-        fast_encoder: run only what the output depends on, on fused attention. The numbers are the same up to
-            rounding; False runs transformers' own forward.
+    Parameters
+    ----------
+    n_classes
+        Number of classes, C.
+    model_domain
+        Where the pretrained encoder comes from, see `getModel`.
+    dropout_rate
+        Dropout before the linear layer.
+    encoder
+        A ready `CanineModel`, or a `CanineConfig` for random weights, instead of `model_domain`.
+    fast_encoder
+        Run only what the output depends on, on fused attention. The numbers are the same up to
+        rounding; False runs transformers' own forward.
     """
 
     def __init__(
@@ -152,11 +170,15 @@ class CANINEOccupationClassifier(nn.Module):
 
         L may be anything from the batch's longest text rounded up to a multiple of 4: padding has no effect.
 
-        Args:
-            input_ids: ids.
-            attention_mask: 1 at characters, 0 at padding.
-            groups: (rows, width) of consecutive parts of the batch; each is run by itself with its first `width`
-                columns, which must hold its texts. The numbers are those of the whole batch, up to rounding.
+        Parameters
+        ----------
+        input_ids
+            Ids.
+        attention_mask
+            1 at characters, 0 at padding.
+        groups
+            (rows, width) of consecutive parts of the batch; each is run by itself with its first `width`
+            columns, which must hold its texts. The numbers are those of the whole batch, up to rounding.
         """
         if groups is None or len(groups) == 1:
             return self.out(self.dropout(self.encode(input_ids, attention_mask)))
@@ -175,17 +197,26 @@ class CANINEOccupationClassifier(nn.Module):
 class Seq2SeqOccCANINE(nn.Module):
     """CANINE with a transformer decoder that writes codes token by token.
 
-    Args:
-        model_domain: where the pretrained encoder comes from, see `getModel`.
-        num_classes: the formatter's `num_classes`, one size per position of the label (T of them).
-        dropout_rate: dropout of the decoder and the flat head (none by default); the encoder keeps its own.
-        decoder_dim_feedforward: feed-forward width of the decoder (the hidden size by default).
-        encoder: a ready `CanineModel`, or a `CanineConfig` for random weights, instead of `model_domain`.
-        fast_encoder: fused attention and no superfluous work in the encoder. The numbers are the same up to
-            rounding; False runs transformers' own forward.
+    Parameters
+    ----------
+    model_domain
+        Where the pretrained encoder comes from, see `getModel`.
+    num_classes
+        The formatter's `num_classes`, one size per position of the label (T of them).
+    dropout_rate
+        Dropout of the decoder and the flat head (none by default); the encoder keeps its own.
+    decoder_dim_feedforward
+        Feed-forward width of the decoder (the hidden size by default).
+    encoder
+        A ready `CanineModel`, or a `CanineConfig` for random weights, instead of `model_domain`.
+    fast_encoder
+        Fused attention and no superfluous work in the encoder. The numbers are the same up to
+        rounding; False runs transformers' own forward.
 
-    Raises:
-        UsageError: labels of more than 129 tokens, or a hidden size that 8 heads do not divide.
+    Raises
+    ------
+    UsageError
+        Labels of more than 129 tokens, or a hidden size that 8 heads do not divide.
     """
 
     def __init__(

@@ -30,14 +30,22 @@ _WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 class WeightSummary:
     """What `load_initial_weights` took over.
 
-    Attributes:
-        source: file or published name.
-        entries: entries of the state dict that were taken over whole (encoder, decoder).
-        decoder: whether the decoder was taken over; None if the model has none.
-        head_carried: rows of the flat head that were taken over; None if it was not asked for.
-        new_classes: classes whose row starts fresh; None if the head was not asked for.
-        dropped: classes of the source that this run does not have.
-        note: an assumption that was made about the classes, or why none was carried; '' if there is nothing to say.
+    Attributes
+    ----------
+    source
+        File or published name.
+    entries
+        Entries of the state dict that were taken over whole (encoder, decoder).
+    decoder
+        Whether the decoder was taken over; None if the model has none.
+    head_carried
+        Rows of the flat head that were taken over; None if it was not asked for.
+    new_classes
+        Classes whose row starts fresh; None if the head was not asked for.
+    dropped
+        Classes of the source that this run does not have.
+    note
+        An assumption that was made about the classes, or why none was carried; '' if there is nothing to say.
     """
 
     source: str
@@ -66,16 +74,22 @@ class WeightSummary:
 def read_state_dict(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the weights in a file.
 
-    Args:
-        path: a training checkpoint (a dict with an entry `model`), a bare state dict or a safetensors file, with or
-            without its ending `.bin`; or a folder that holds `model.safetensors` or `pytorch_model.bin`.
+    Parameters
+    ----------
+    path
+        A training checkpoint (a dict with an entry `model`), a bare state dict or a safetensors file, with or
+        without its ending `.bin`; or a folder that holds `model.safetensors` or `pytorch_model.bin`.
 
-    Returns:
+    Returns
+    -------
+    tuple[dict[str, Tensor], dict[str, Any]]
         The state dict, on the CPU, free of names that wrappers add; and the other entries of the checkpoint.
 
-    Raises:
-        UsageError: there is no such file; it is damaged, holds pickled objects (nothing of it is executed), or no
-            weights. The message names the file.
+    Raises
+    ------
+    UsageError
+        There is no such file; it is damaged, holds pickled objects (nothing of it is executed), or no
+        weights. The message names the file.
     """
     path = _find_file(Path(path))
     if path.suffix == ".safetensors":

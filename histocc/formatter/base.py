@@ -21,19 +21,30 @@ Tokens: TypeAlias = "Sequence[float] | np.ndarray | torch.Tensor"
 class BlockFormatter(ABC):
     """Translates between codes and tokens; one block of `block_size` tokens for each of up to `max_num_codes` codes.
 
-    Args:
-        max_num_codes: K, how many codes a row may carry.
-        block_size: S, tokens per code.
-        map_char_idx: token index of each character (a "character" may be several letters long).
-        map_idx_char: the inverse of `map_char_idx`.
-        sep_value: what stands between the codes of a label; with the empty string a label is one code.
+    Parameters
+    ----------
+    max_num_codes
+        K, how many codes a row may carry.
+    block_size
+        S, tokens per code.
+    map_char_idx
+        Token index of each character (a "character" may be several letters long).
+    map_idx_char
+        The inverse of `map_char_idx`.
+    sep_value
+        What stands between the codes of a label; with the empty string a label is one code.
 
-    Attributes:
-        max_seq_len: T = K * S + 2, the length of a label with BOS and EOS.
-        num_classes: the size of the vocabulary, once for each of the T positions.
+    Attributes
+    ----------
+    max_seq_len
+        T = K * S + 2, the length of a label with BOS and EOS.
+    num_classes
+        The size of the vocabulary, once for each of the T positions.
 
-    Raises:
-        ValueError: if `max_num_codes` or `block_size` is below 1.
+    Raises
+    ------
+    ValueError
+        If `max_num_codes` or `block_size` is below 1.
     """
 
     def __init__(
@@ -66,8 +77,10 @@ class BlockFormatter(ABC):
     def encode_block(self, code: str) -> np.ndarray:
         """The tokens of one code, int64 [S].
 
-        Raises:
-            ValueError: if the code does not fit; the message names it.
+        Raises
+        ------
+        ValueError
+            If the code does not fit; the message names it.
         """
 
     @abstractmethod
@@ -81,13 +94,18 @@ class BlockFormatter(ABC):
     def sanitize(self, raw_input: Label) -> str | None:
         """The codes of a label or a row as one string, joined by `sep_value`.
 
-        Args:
-            raw_input: a string, which is returned as it is; a one-row DataFrame or a Series with the columns
-                `row_columns`, whose codes end at the first missing one (None, NaN or a blank); or None.
+        Parameters
+        ----------
+        raw_input
+            A string, which is returned as it is; a one-row DataFrame or a Series with the columns
+            `row_columns`, whose codes end at the first missing one (None, NaN or a blank); or None.
 
-        Raises:
-            ValueError: if a DataFrame has not exactly one row, a column is absent, or a cell holds no code.
-            TypeError: for anything else.
+        Raises
+        ------
+        ValueError
+            If a DataFrame has not exactly one row, a column is absent, or a cell holds no code.
+        TypeError
+            For anything else.
         """
         if raw_input is None or isinstance(raw_input, str):
             return raw_input
@@ -96,11 +114,15 @@ class BlockFormatter(ABC):
     def transform_label(self, raw_input: Label) -> np.ndarray | None:
         """The label's tokens, float64 [T]: BOS, one block for each code, PAD in the unused blocks, EOS.
 
-        Args:
-            raw_input: as in `sanitize`; None gives None.
+        Parameters
+        ----------
+        raw_input
+            As in `sanitize`; None gives None.
 
-        Raises:
-            ValueError: if there are more than K codes, or one that does not fit; the message names the code.
+        Raises
+        ------
+        ValueError
+            If there are more than K codes, or one that does not fit; the message names the code.
         """
         if raw_input is None:
             return None
@@ -127,9 +149,11 @@ class BlockFormatter(ABC):
     def clean_pred(self, raw_pred: Tokens) -> str:
         """The codes that a token sequence spells, joined by `sep_value`; the inverse of `transform_label`.
 
-        Args:
-            raw_pred: tokens [T] with BOS and EOS in place, from a list, an array or a tensor on any device.
-                Any token is accepted; a last block that is not complete is ignored.
+        Parameters
+        ----------
+        raw_pred
+            Tokens [T] with BOS and EOS in place, from a list, an array or a tensor on any device.
+            Any token is accepted; a last block that is not complete is ignored.
         """
         tokens = as_list(raw_pred)[1:-1]
         nb_blocks = min(len(tokens) // self.block_size, self.max_num_codes)

@@ -30,17 +30,26 @@ FINETUNE_CHARS: tuple[str, ...] = (*string.digits, "-")
 class BlockyFormatter(BlockFormatter):
     """Labels of codes in any system, such as `'510X&b3Z'`; a code shorter than the block is filled with EOS.
 
-    Args:
-        target_cols: the columns in which a row carries its codes; their number is K.
-        block_size: S, tokens per code.
-        map_char_idx: token index of each character.
-        map_idx_char: the inverse of `map_char_idx`.
-        sep_value: what stands between the codes of a label; with the empty string a label is one code.
-        within_block_sep: if given, codes are split there and each piece is one token (`'1,13,0,0'`);
-            otherwise each character is one.
+    Parameters
+    ----------
+    target_cols
+        The columns in which a row carries its codes; their number is K.
+    block_size
+        S, tokens per code.
+    map_char_idx
+        Token index of each character.
+    map_idx_char
+        The inverse of `map_char_idx`.
+    sep_value
+        What stands between the codes of a label; with the empty string a label is one code.
+    within_block_sep
+        If given, codes are split there and each piece is one token (`'1,13,0,0'`);
+        otherwise each character is one.
 
-    Raises:
-        ValueError: if there is no target column, or if the two separators are equal.
+    Raises
+    ------
+    ValueError
+        If there is no target column, or if the two separators are equal.
     """
 
     def __init__(
@@ -71,8 +80,10 @@ class BlockyFormatter(BlockFormatter):
     def encode_block(self, code: str) -> np.ndarray:
         """The tokens of one code, filled up with EOS, int64 [S]; the empty code is all EOS.
 
-        Raises:
-            ValueError: if the code is longer than the block or holds a character outside the alphabet.
+        Raises
+        ------
+        ValueError
+            If the code is longer than the block or holds a character outside the alphabet.
         """
         pieces = code.split(self.within_block_sep) if code and self.within_block_sep else list(code)
         what = "piece" if self.within_block_sep else "character"
@@ -119,14 +130,21 @@ def construct_general_purpose_formatter(
 ) -> BlockyFormatter:
     """A formatter for codes of integers -999..999 (as pieces), ASCII letters and punctuation.
 
-    Args:
-        block_size: tokens per code.
-        target_cols: the code columns, in order.
-        chars: the alphabet in place of the default one; its order decides the tokens.
-        use_within_block_sep: split codes at `,` and make each piece one token (PST codes, `'1,13,0,0'`).
+    Parameters
+    ----------
+    block_size
+        Tokens per code.
+    target_cols
+        The code columns, in order.
+    chars
+        The alphabet in place of the default one; its order decides the tokens.
+    use_within_block_sep
+        Split codes at `,` and make each piece one token (PST codes, `'1,13,0,0'`).
 
-    Raises:
-        ValueError: if a character occurs twice in `chars`.
+    Raises
+    ------
+    ValueError
+        If a character occurs twice in `chars`.
     """
     return _construct(
         block_size,
@@ -141,13 +159,19 @@ def construct_finetune_formatter(
 ) -> BlockyFormatter:
     """A formatter for codes of digits and `-`, each one token.
 
-    Args:
-        block_size: tokens per code.
-        target_cols: the code columns, in order.
-        chars: the alphabet in place of the default one; its order decides the tokens.
+    Parameters
+    ----------
+    block_size
+        Tokens per code.
+    target_cols
+        The code columns, in order.
+    chars
+        The alphabet in place of the default one; its order decides the tokens.
 
-    Raises:
-        ValueError: if an entry of `chars` occurs twice or is not a single character.
+    Raises
+    ------
+    ValueError
+        If an entry of `chars` occurs twice or is not a single character.
     """
     chars = FINETUNE_CHARS if chars is None else chars
     not_single = [char for char in chars if len(char) != 1]

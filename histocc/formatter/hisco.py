@@ -51,8 +51,10 @@ class BlockyHISCOFormatter(BlockFormatter):
     def code_from_class(self, index: int) -> str:
         """The code of a class index, with its leading zero.
 
-        Raises:
-            ValueError: if there is no such class.
+        Raises
+        ------
+        ValueError
+            If there is no such class.
         """
         if index not in self.lookup_hisco:
             raise ValueError(
@@ -65,8 +67,10 @@ class BlockyHISCOFormatter(BlockFormatter):
     def encode_block(self, code: str) -> np.ndarray:
         """The five tokens of one code, int64 [5].
 
-        Raises:
-            ValueError: unless the code is five digits or one of -1, -2, -3.
+        Raises
+        ------
+        ValueError
+            Unless the code is five digits or one of -1, -2, -3.
         """
         if code in SPECIAL_CODES:
             return np.full(self.block_size, self.map_char_idx[code], dtype=np.int64)

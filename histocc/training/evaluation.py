@@ -17,10 +17,14 @@ from histocc.training.reporting import evaluation_progress
 class Totals(NamedTuple):
     """Sums over all rows of all processes.
 
-    Attributes:
-        sums: what was added up, by name.
-        rows: how many rows there were, at least one.
-        seconds: what the evaluation took, to be rounded for people.
+    Attributes
+    ----------
+    sums
+        What was added up, by name.
+    rows
+        How many rows there were, at least one.
+    seconds
+        What the evaluation took, to be rounded for people.
     """
 
     sums: dict[str, float]

@@ -24,10 +24,14 @@ def draw_history(
 ) -> None:
     """Draw losses and accuracies, training and validation, into an image file; it is replaced as a whole.
 
-    Args:
-        path: the file; its ending decides the format (`.png`, `.pdf`, `.svg`).
-        history: a number per epoch under `train_loss`, `val_loss`, `train_acc`, `val_acc`; accuracies are shares 0..1.
-        reference_loss: drawn as a line to compare with.
+    Parameters
+    ----------
+    path
+        The file; its ending decides the format (`.png`, `.pdf`, `.svg`).
+    history
+        A number per epoch under `train_loss`, `val_loss`, `train_acc`, `val_acc`; accuracies are shares 0..1.
+    reference_loss
+        Drawn as a line to compare with.
     """
     # A figure without pyplot: no window, no change of the caller's backend.
     from matplotlib.figure import Figure
