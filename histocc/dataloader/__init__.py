@@ -11,8 +11,10 @@ _HOMES = {
     "BatchIndex": "samplers",
     "EvalBatchSampler": "samplers",
     "TrainBatchSampler": "samplers",
-    "make_eval_loader": "loader",
-    "make_train_loader": "loader",
+    "evaluation_rows": "samplers",
+    "Batch": "batch",
+    "Workers": "loader",
+    "make_loader": "loader",
     "check_files": "rows",
     "load_data": "flat",
     "labels_to_bin": "flat",
@@ -28,7 +30,7 @@ __all__ = list(_HOMES)
 def __getattr__(name: str) -> Any:
     # Imported on first use, so that `import histocc` stays light.
     if name in _HOMES:
-        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+        return getattr(importlib.import_module(f"histocc.dataloader.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..attacker import KEYBOARD_NEIGHBOURS
-from .draws import Draws, scale
-from .encoding import codepoints_of
-from .words import Words, is_space
+from histocc.attacker import KEYBOARD_NEIGHBOURS
+from histocc.dataloader.draws import Draws, scale
+from histocc.dataloader.encoding import codepoints_of
+from histocc.dataloader.words import Words, is_space
 
 MAX_NOISE = 20
 SPACE = ord(" ")
@@ -46,15 +46,23 @@ class BatchAugmenter:
     What happens to a row depends on (seed, epoch, row) and its text only: it is the same in any batch and with any
     number of workers.
 
-    Args:
-        alt_prob: probability that a row is attacked.
-        n_trans: transformations of an attacked row, one after the other.
-        unk_lang_prob: probability that a row's language is replaced by `unk`.
-        words: the pool for inserted words; without it (or if empty) no words are inserted.
-        seed: of the run.
+    Parameters
+    ----------
+    alt_prob
+        Probability that a row is attacked.
+    n_trans
+        Transformations of an attacked row, one after the other.
+    unk_lang_prob
+        Probability that a row's language is replaced by `unk`.
+    words
+        The pool for inserted words; without it (or if empty) no words are inserted.
+    seed
+        Of the run.
 
-    Raises:
-        ValueError: if a probability lies outside 0..1 or `n_trans` is negative.
+    Raises
+    ------
+    ValueError
+        A probability lies outside 0..1 or `n_trans` is negative.
     """
 
     def __init__(
@@ -87,12 +95,18 @@ class BatchAugmenter:
     def attack(self, codepoints: np.ndarray, lengths: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
         """Texts as they are trained on: some attacked, all stripped of `'`, `[` and `]` at both ends.
 
-        Args:
-            codepoints: the texts end to end, uint32.
-            lengths: characters of each, int64 [n].
-            draws: the rows' random numbers.
+        Parameters
+        ----------
+        codepoints
+            The texts end to end, uint32.
+        lengths
+            Characters of each, int64 [n].
+        draws
+            The rows' random numbers.
 
-        Returns:
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
             The same for the changed texts.
         """
         attacked = draws.uniform(ATTACK) < self.alt_prob

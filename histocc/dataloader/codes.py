@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
 import numpy as np
 
-from ..files.tables import read_chunks
-from .rows import BadValueError, as_paths
+from histocc.dataloader.rows import BadValueError, as_paths, smallest
+from histocc.files.tables import read_chunks
 
 # How other programs write an empty cell of a number column; none of them can be a class index.
 MISSING_NUMBERS = frozenset({"na", "n/a", "nan", "<na>", "none", "null"})
 
 
+# Python would also read `1_0`, `１２`, `1e1` and other things that are typing errors in a table.
+_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")
+
+
 def whole_number(text: str) -> int | None:
     """The whole number that a text stands for (`'5'`, `'5.0'`), None if it is none."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return int(value) if value.is_integer() else None
+    found = _WHOLE_NUMBER.fullmatch(text)
+    return None if found is None else int(found[1])
 
 
 class CodeTable:
@@ -31,15 +33,23 @@ class CodeTable:
     With the HISCO formatter (any with `code_from_class`) cells hold class indices; with the others the codes
     themselves. The class of a code is `map_code_label[code]`, or the code as a whole number where there is no map.
 
-    Args:
-        formatter: gives the tokens.
-        num_classes: C; classes are 0 .. C - 1.
-        map_code_label: class of each code.
-        tokenise: False where tokens are not needed.
+    Parameters
+    ----------
+    formatter
+        Gives the tokens.
+    num_classes
+        C; classes are 0 .. C - 1.
+    map_code_label
+        Class of each code.
+    tokenise
+        False where tokens are not needed.
 
-    Attributes:
-        codes: text of each code.
-        cells: a spelling of each code as the table has it (for HISCO the class index).
+    Attributes
+    ----------
+    codes
+        Text of each code.
+    cells
+        A spelling of each code as the table has it (for HISCO the class index).
     """
 
     def __init__(
@@ -62,8 +72,10 @@ class CodeTable:
     def lookup(self, cell: str) -> int:
         """Number of the code in a cell; -1 for a blank one.
 
-        Raises:
-            BadValueError: if the cell holds no code, or none that the key and the formatter know.
+        Raises
+        ------
+        BadValueError
+            The cell holds no code, or none that the key and the formatter know.
         """
         text = cell.strip() if self.holds_classes else cell
         if not text.strip() or (self.holds_classes and text.lower() in MISSING_NUMBERS):
@@ -83,8 +95,6 @@ class CodeTable:
 
     def tokens(self, pad: int) -> np.ndarray:
         """Tokens of each code, the narrowest integers [number of codes + 1, S]; the last row is `pad`."""
-        from .rows import smallest
-
         return smallest(np.stack([*self._blocks, np.full(self._formatter.block_size, pad, dtype=np.int64)]))
 
     def _add(self, cell: str, text: str) -> None:
@@ -124,8 +134,10 @@ def codes_in_order(paths: Sequence[str | os.PathLike[str]], columns: Sequence[st
 
     A row's codes end at its first empty cell. Codes that `formatter` cannot write get no class.
 
-    Raises:
-        UsageError: if a file cannot be read as a table.
+    Raises
+    ------
+    UsageError
+        A file cannot be read as a table.
     """
     codes: dict[str, int] = {}
     bad: set[str] = set()

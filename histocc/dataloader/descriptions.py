@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from ..errors import Problems, UsageError
-from ..files.tables import read_chunks
-from .rows import check_files
+from histocc.dataloader.rows import check_files
+from histocc.errors import Problems, UsageError
+from histocc.files.tables import read_chunks
 
 DEFAULT_TEMPLATE = "{occ} [DESC: {desc}]"
 FALLBACK_LANGUAGE = "en"
@@ -16,13 +16,19 @@ FALLBACK_LANGUAGE = "en"
 class Descriptions:
     """Descriptions by code and language.
 
-    Args:
-        texts: for each code its descriptions by language (the empty string where the language is not known).
-        prob: probability with which a training row gets the description of its first code.
-        template: how text and description are joined; `{occ}` and `{desc}` stand for them.
+    Parameters
+    ----------
+    texts
+        For each code its descriptions by language (the empty string where the language is not known).
+    prob
+        Probability with which a training row gets the description of its first code.
+    template
+        How text and description are joined; `{occ}` and `{desc}` stand for them.
 
-    Raises:
-        UsageError: if `prob` is no probability or the template cannot be filled in.
+    Raises
+    ------
+    UsageError
+        `prob` is no probability or the template cannot be filled in.
     """
 
     def __init__(
@@ -55,8 +61,10 @@ class Descriptions:
     ) -> Descriptions:
         """Read a CSV or Parquet file; of several descriptions of a code in a language the first counts.
 
-        Raises:
-            UsageError: if a column is not named, the file or a column is missing, or the table is empty.
+        Raises
+        ------
+        UsageError
+            A column is not named, the file or a column is missing, or the table is empty.
         """
         problems = Problems()
         for name, flag in ((code_col, "--descriptions-code-col"), (text_col, "--descriptions-text-col")):

@@ -23,10 +23,14 @@ def mix(values: np.ndarray) -> np.ndarray:
 class Draws:
     """Streams of random numbers, one for each row; number c of a row's stream is always the same.
 
-    Args:
-        seed: of the run.
-        epoch: pass over the data.
-        rows: row numbers, [n].
+    Parameters
+    ----------
+    seed
+        Of the run.
+    epoch
+        Pass over the data.
+    rows
+        Row numbers, [n].
     """
 
     def __init__(self, seed: int, epoch: int, rows: np.ndarray) -> None:

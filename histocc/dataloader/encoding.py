@@ -32,10 +32,14 @@ def texts_of(codepoints: np.ndarray, lengths: np.ndarray) -> list[str]:
 class LanguagePrefixes:
     """What stands in front of a description: [CLS], the language, and the five characters `[SEP]`.
 
-    Attributes:
-        ids: int64 [number of languages + 1, P]; the last row is that of `unk`.
-        lengths: int64 [number of languages + 1].
-        unknown: index of `unk` in both.
+    Attributes
+    ----------
+    ids
+        int64 [number of languages + 1, P]; the last row is that of `unk`.
+    lengths
+        int64 [number of languages + 1].
+    unknown
+        Index of `unk` in both.
     """
 
     def __init__(self, languages: Sequence[str]) -> None:
@@ -58,14 +62,22 @@ def encode_texts(
     are no exception when they occur in a text: they keep their code point and are attended to. (The tokenizer does the
     same, but for transformers 4, which drops white space before U+E003.)
 
-    Args:
-        codepoints: the texts' code points end to end, uint32 [sum of lengths].
-        lengths: characters of each text, int64 [B].
-        language_index: row of `prefixes` for each text, [B].
-        prefixes: the languages' prefixes.
-        max_len: L, at least 2.
+    Parameters
+    ----------
+    codepoints
+        The texts' code points end to end, uint32 [sum of lengths].
+    lengths
+        Characters of each text, int64 [B].
+    language_index
+        Row of `prefixes` for each text, [B].
+    prefixes
+        The languages' prefixes.
+    max_len
+        L, at least 2.
 
-    Returns:
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
         `input_ids` and `attention_mask`, both int64 [B, L].
     """
     rows = len(lengths)

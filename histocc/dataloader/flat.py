@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..datasets import CODE_COLUMNS, hisco_codes, sample_paths
-from ..errors import Problems, UsageError
-from ..files.tables import peek
-from .augmentation import BatchAugmenter
-from .codes import CodeTable
-from .flat_dataset import WIDTH_STEP, FlatDataset, multi_hot_rows
-from .loader import make_eval_loader, make_train_loader
-from .rows import TextColumn, as_paths, check_files, read_table, smallest
-from .words import Words
+from histocc.dataloader.augmentation import BatchAugmenter
+from histocc.dataloader.codes import CodeTable
+from histocc.dataloader.flat_dataset import WIDTH_STEP, FlatDataset
+from histocc.dataloader.loader import Workers, make_loader
+from histocc.dataloader.rows import TextColumn, as_paths, check_files, read_table, smallest
+from histocc.dataloader.samplers import EvalBatchSampler, TrainBatchSampler, evaluation_rows
+from histocc.dataloader.texts import multi_hot_rows
+from histocc.dataloader.words import Words
+from histocc.datasets import CODE_COLUMNS, hisco_codes, sample_paths
+from histocc.errors import Problems, UsageError
+from histocc.files.tables import peek
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch.utils.data import DataLoader
 
 TRAINING_FOLDER = "../Data/Training_data"
 COLUMNS = ("occ1", "lang", *CODE_COLUMNS)
@@ -48,14 +51,20 @@ def _sample(population: np.ndarray, size: int, *, replace: bool = False) -> np.n
 def resample_rows(first_classes: np.ndarray, downsample_top1: bool = True, upsample_below: int = 1000) -> np.ndarray:
     """Row numbers after evening out the classes, in the order in which the rows then stand.
 
-    Args:
-        first_classes: first class of each row, [n].
-        downsample_top1: sample the rows of the largest class down to the size of the second largest, and shuffle.
-        upsample_below: give each class with fewer rows than this so many more of its rows, drawn with replacement,
-            and shuffle; 0 leaves them.
+    Parameters
+    ----------
+    first_classes
+        First class of each row, [n].
+    downsample_top1
+        Sample the rows of the largest class down to the size of the second largest, and shuffle.
+    upsample_below
+        Give each class with fewer rows than this so many more of its rows, drawn with replacement, and shuffle; 0
+        leaves them.
 
-    Returns:
-        int64 [m].
+    Returns
+    -------
+    np.ndarray
+        Row numbers, int64 [m].
     """
     rows = np.arange(len(first_classes))
     if downsample_top1:
@@ -90,8 +99,10 @@ def subset_rows(rows: np.ndarray, sample_size: int) -> np.ndarray:
 def split_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training, validation and test rows: 5 % (at most 100,000) are set aside, and halved.
 
-    Raises:
-        UsageError: if nothing is left for one of the three.
+    Raises
+    ------
+    UsageError
+        Nothing is left for one of the three.
     """
     if len(rows) < _FEWEST_ROWS:
         raise UsageError(
@@ -136,8 +147,10 @@ def reference_loss_of(classes: np.ndarray) -> float:
     The mean over rows and classes of ``-(y ln p + (1 - y) ln(1 - p))`` with p the class's frequency, clipped to
     [1e-9, 1 - 1e-9], over ``max(first class) + 1`` classes; from 10,000 rows on, on a sample of 10,000.
 
-    Args:
-        classes: class indices, [n, K], -1 where there is none; the first is there.
+    Parameters
+    ----------
+    classes
+        Class indices, [n, K], -1 where there is none; the first is there.
     """
     if len(classes) >= _REFERENCE_ROWS:
         classes = _sample(classes, _REFERENCE_ROWS)
@@ -255,48 +268,67 @@ def load_data(
     seed: int = 42,
     rank: int = 0,
     world_size: int = 1,
-    num_workers: int = 0,
-    pin_memory: bool = False,
-    prefetch_factor: int | None = None,
+    workers: Workers | None = None,
     max_val_samples: int | None = None,
     dense_targets: bool = True,
     width_step: int = WIDTH_STEP,
 ) -> dict[str, Any]:
     """Read training data for the flat classifier, even out its classes, split it, and make loaders.
 
-    Args:
-        model_domain: whose tokenizer to return.
-        downsample_top1: sample the largest class down to the size of the second largest, see `resample_rows`.
-        upsample_below: give classes with fewer rows than this so many more, see `resample_rows`.
-        sample_size: 10 to this power is the number of rows taken at most.
-        max_len: ids of a row, at most.
-        alt_prob: share of the descriptions that the augmented loader attacks, each with 3 transformations.
-        batch_size: rows per batch and process.
-        verbose: print how many rows each step leaves.
-        toyload: read the sample that ships with the package.
-        insert_words: let the noise insert words of the training rows.
-        train_data: a folder, whose CSV files are read in order of name, or files; columns occ1, lang, code1 .. code5.
-        seed: of order and augmentation; sampling and split have a fixed seed of their own.
-        rank: this process.
-        world_size: number of processes.
-        num_workers: processes that prepare batches.
-        pin_memory: put batches into pinned memory.
-        prefetch_factor: batches that each worker prepares ahead.
-        max_val_samples: rows of an evaluation, at most.
-        dense_targets: give batches a multi-hot `targets`; without it they have class indices alone.
-        width_step: widths of batches are multiples of this, itself a multiple of 4.
+    Parameters
+    ----------
+    model_domain
+        Whose tokenizer to return.
+    downsample_top1
+        Sample the largest class down to the size of the second largest, see `resample_rows`.
+    upsample_below
+        Give classes with fewer rows than this so many more, see `resample_rows`.
+    sample_size
+        10 to this power is the number of rows taken at most.
+    max_len
+        Ids of a row, at most.
+    alt_prob
+        Share of the descriptions that the augmented loader attacks, each with 3 transformations.
+    batch_size
+        Rows per batch and process.
+    verbose
+        Print how many rows each step leaves.
+    toyload
+        Read the sample that ships with the package.
+    insert_words
+        Let the noise insert words of the training rows.
+    train_data
+        A folder, whose CSV files are read in order of name, or files; columns occ1, lang, code1 .. code5.
+    seed
+        Of order and augmentation; sampling and split have a fixed seed of their own.
+    rank
+        This process.
+    world_size
+        Number of processes.
+    workers
+        Who prepares batches; this process by default.
+    max_val_samples
+        Rows of an evaluation, at most.
+    dense_targets
+        Give batches a multi-hot `targets`; without it they have class indices alone.
+    width_step
+        Widths of batches are multiples of this, itself a multiple of 4.
 
-    Returns:
+    Returns
+    -------
+    dict
         `data_loader_train` (no noise), `data_loader_train_attack`, `data_loader_val`, `data_loader_test` (see
         `FlatDataset.batch`; the training loaders hide the language of a quarter of the rows); `tokenizer`; `N_CLASSES`
         (1,919); `key`, the HISCO code of each class; `reference_loss`; `Languages`, the distinct ones; and
         `Occupations`, the description of each row that was read.
 
-    Raises:
-        UsageError: all that is wrong with the files, with file, column, row number and value; or too few rows.
+    Raises
+    ------
+    UsageError
+        All that is wrong with the files, with file, column, row number and value; or too few rows.
     """
-    from ..formatter import hisco_blocky5
-    from ..model_assets import load_tokenizer
+    from histocc.formatter import hisco_blocky5
+    from histocc.model_assets import load_tokenizer
 
     problems = Problems()
     files = training_files(sample_paths() if toyload else train_data, problems)
@@ -335,19 +367,19 @@ def load_data(
 
     plain = dataset(train, BatchAugmenter(0.0, N_TRANS, UNK_LANG_PROB, seed=seed))
     attacked = dataset(train, BatchAugmenter(alt_prob, N_TRANS, UNK_LANG_PROB, words, seed))
-    options: dict[str, Any] = {
-        "seed": seed,
-        "rank": rank,
-        "world_size": world_size,
-        "num_workers": num_workers,
-        "pin_memory": pin_memory,
-        "prefetch_factor": prefetch_factor,
-    }
+
+    def train_loader(data: FlatDataset) -> DataLoader:
+        return make_loader(data, TrainBatchSampler(len(data), batch_size, seed, rank, world_size), workers)
+
+    def eval_loader(data: FlatDataset, max_samples: int | None = None) -> DataLoader:
+        chosen = evaluation_rows(len(data), max_samples, seed)
+        return make_loader(data, EvalBatchSampler(chosen, batch_size, rank, world_size), workers)
+
     return {
-        "data_loader_train": make_train_loader(plain, batch_size, **options),
-        "data_loader_train_attack": make_train_loader(attacked, batch_size, **options),
-        "data_loader_val": make_eval_loader(dataset(val), batch_size, max_samples=max_val_samples, **options),
-        "data_loader_test": make_eval_loader(dataset(test), batch_size, **options),
+        "data_loader_train": train_loader(plain),
+        "data_loader_train_attack": train_loader(attacked),
+        "data_loader_val": eval_loader(dataset(val), max_val_samples),
+        "data_loader_test": eval_loader(dataset(test)),
         "tokenizer": load_tokenizer(model_domain),
         "N_CLASSES": N_CLASSES,
         "key": dict(enumerate(hisco_codes())),

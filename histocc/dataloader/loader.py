@@ -1,136 +1,93 @@
-"""Loaders that fetch, augment and encode a whole batch at once."""
+"""The loader: it fetches, augments and encodes a whole batch at once, in the order of a sampler."""
 
 from __future__ import annotations
 
 import multiprocessing
-from typing import Any
+from collections.abc import Sized
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from histocc.dataloader.batch import Batch
+from histocc.dataloader.samplers import BatchIndex
 from histocc.processes.signals import ignore_stop_signals
 
-from .samplers import BatchIndex, EvalBatchSampler, TrainBatchSampler
+
+@dataclass(frozen=True)
+class Workers:
+    """Who prepares batches.
+
+    Parameters
+    ----------
+    number
+        Processes that prepare batches, which share the rows with this one; with 0 this one does it.
+    pin_memory
+        Put batches into pinned memory.
+    prefetch_factor
+        Batches that each process prepares ahead; None is torch's choice.
+    persistent
+        Keep the processes from one pass over the data to the next.
+    """
+
+    number: int = 0
+    pin_memory: bool = False
+    prefetch_factor: int | None = None
+    persistent: bool = False
+
+
+class BatchSource(Sized, Protocol):
+    """A data set that makes batches; `trim_padding` is needed where the sampler asks for it alone."""
+
+    def batch(self, rows: np.ndarray, epoch: int, *, trim_padding: bool = False) -> Batch:
+        """The rows `rows` as one batch, with the noise of `epoch`."""
 
 
 class _Batches(Dataset):
     """A data set whose items are batches."""
 
-    def __init__(self, dataset: Any, trim_padding: bool = False) -> None:
+    def __init__(self, dataset: BatchSource) -> None:
         self.dataset = dataset
-        self.options = {"trim_padding": True} if trim_padding else {}
 
-    def __getitem__(self, index: BatchIndex) -> dict[str, torch.Tensor]:
-        batch = self.dataset.batch(index.rows, index.epoch, **self.options)
+    def __getitem__(self, index: BatchIndex) -> Batch:
+        options = {"trim_padding": True} if index.trim_padding else {}
+        batch = self.dataset.batch(index.rows, index.epoch, **options)
         if index.filler:
             batch["filler"] = torch.tensor(True)
         return batch
 
 
-def make_train_loader(
-    dataset: Any,
-    batch_size: int,
-    *,
-    seed: int = 42,
-    rank: int = 0,
-    world_size: int = 1,
-    num_workers: int = 0,
-    pin_memory: bool = False,
-    prefetch_factor: int | None = None,
-    persistent_workers: bool = False,
-    shuffle: bool = True,
-    trim_padding: bool = False,
-) -> DataLoader:
-    """Batches of one process in training.
+def make_loader(dataset: BatchSource, sampler: Sampler[BatchIndex], workers: Workers | None = None) -> DataLoader:
+    """Batches of one process.
 
-    Args:
-        dataset: anything with `len` and `batch(rows, epoch)`.
-        batch_size: rows per process and step.
-        seed: of the order.
-        rank: this process.
-        world_size: number of processes.
-        num_workers: processes that prepare batches; they share the rows with this one.
-        pin_memory: put batches into pinned memory.
-        prefetch_factor: batches that each worker prepares ahead; no meaning without workers.
-        persistent_workers: keep the workers from one epoch to the next; no meaning without workers.
-        shuffle: False keeps the rows in their own order.
-        trim_padding: put rows of about the same length into a batch, and pad it no further than they need. The data
-            set then has `padded_lengths(rows, epoch)`, and its `batch` takes `trim_padding`.
-
-    Returns:
-        A loader whose `sampler` is a `TrainBatchSampler`: set epoch and position there.
+    Parameters
+    ----------
+    dataset
+        Where batches come from.
+    sampler
+        Which rows make a batch, and in which order the batches come: see `histocc.dataloader.samplers`. It is the
+        loader's `sampler`: set epoch and position there.
+    workers
+        Who prepares them; this process by default.
     """
-    lengths = dataset.padded_lengths if trim_padding else None
-    sampler = TrainBatchSampler(len(dataset), batch_size, seed, rank, world_size, shuffle, lengths)
-    batches = _Batches(dataset, trim_padding)
-    return _loader(batches, sampler, num_workers, pin_memory, prefetch_factor, persistent_workers)
-
-
-def make_eval_loader(
-    dataset: Any,
-    batch_size: int,
-    *,
-    rank: int = 0,
-    world_size: int = 1,
-    num_workers: int = 0,
-    pin_memory: bool = False,
-    prefetch_factor: int | None = None,
-    persistent_workers: bool = False,
-    max_samples: int | None = None,
-    seed: int = 42,
-) -> DataLoader:
-    """Batches of one process in an evaluation; all processes together have each row once.
-
-    Args:
-        dataset: anything with `len` and `batch(rows, epoch)`.
-        batch_size: rows per batch.
-        rank: this process.
-        world_size: number of processes.
-        num_workers: processes that prepare batches.
-        pin_memory: put batches into pinned memory.
-        prefetch_factor: batches that each worker prepares ahead; no meaning without workers.
-        persistent_workers: keep the workers from one evaluation to the next; no meaning without workers.
-        max_samples: evaluate on so many rows only, drawn once by `seed`, the same in every evaluation.
-        seed: of that choice.
-
-    Raises:
-        ValueError: if `max_samples` is below 1.
-    """
-    rows = np.arange(len(dataset))
-    if max_samples is not None:
-        if max_samples < 1:
-            raise ValueError(f"max_samples is {max_samples}, but an evaluation needs a row (--max-val-samples)")
-        if max_samples < len(rows):
-            generator = np.random.Generator(np.random.PCG64(seed))
-            rows = np.sort(generator.choice(len(rows), max_samples, replace=False))
-    sampler = EvalBatchSampler(rows, batch_size, rank, world_size)
-    return _loader(_Batches(dataset), sampler, num_workers, pin_memory, prefetch_factor, persistent_workers)
-
-
-def _loader(
-    batches: _Batches,
-    sampler: TrainBatchSampler | EvalBatchSampler,
-    num_workers: int,
-    pin_memory: bool,
-    prefetch_factor: int | None,
-    persistent_workers: bool,
-) -> DataLoader:
-    workers: dict[str, Any] = {}
-    if num_workers > 0:
+    workers = workers or Workers()
+    options: dict[str, Any] = {}
+    if workers.number > 0:
         # A forked worker sees the rows in the memory of its parent; any other start method copies them.
         fork = "fork" in multiprocessing.get_all_start_methods()
-        workers = {
+        options = {
             "multiprocessing_context": "fork" if fork else None,
             "worker_init_fn": ignore_stop_signals,
-            "prefetch_factor": prefetch_factor,
-            "persistent_workers": persistent_workers,
+            "prefetch_factor": workers.prefetch_factor,
+            "persistent_workers": workers.persistent,
         }
     return DataLoader(
-        batches,
+        _Batches(dataset),
         batch_size=None,
         sampler=sampler,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        **workers,
+        num_workers=workers.number,
+        pin_memory=workers.pin_memory,
+        **options,
     )

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
-from ..errors import UsageError
-from ..formatter import BOS_IDX, EOS_IDX, PAD_IDX
-from .augmentation import ADD_DESCRIPTION, BatchAugmenter
-from .codes import CodeTable
-from .descriptions import Descriptions
-from .draws import Draws
-from .encoding import LANGUAGE_SEPARATOR, UNKNOWN_LANGUAGE, LanguagePrefixes, codepoints_of, encode_texts, texts_of
-from .rows import read_table
-from .words import Words
+from histocc.dataloader.augmentation import ADD_DESCRIPTION, BatchAugmenter
+from histocc.dataloader.batch import Batch
+from histocc.dataloader.codes import CodeTable
+from histocc.dataloader.descriptions import Descriptions
+from histocc.dataloader.draws import Draws
+from histocc.dataloader.encoding import codepoints_of, texts_of
+from histocc.dataloader.rows import read_table
+from histocc.dataloader.texts import TextDataset, Texts, multi_hot_rows
+from histocc.dataloader.words import Words
+from histocc.errors import UsageError
+from histocc.formatter import BOS_IDX, EOS_IDX, PAD_IDX
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,12 +36,17 @@ TRIM_MULTIPLE = 16
 def target_columns(target_cols: str | Sequence[str], formatter: Any) -> list[str]:
     """Names of the code columns that `target_cols` means.
 
-    Args:
-        target_cols: `'hisco'`, `'occ1950'`, or the names themselves.
-        formatter: limits their number to its `max_num_codes`.
+    Parameters
+    ----------
+    target_cols
+        `'hisco'`, `'occ1950'`, or the names themselves.
+    formatter
+        Limits their number to its `max_num_codes`.
 
-    Raises:
-        UsageError: for another word, or for more columns than the formatter has blocks.
+    Raises
+    ------
+    UsageError
+        It is another word, or there are more columns than the formatter has blocks.
     """
     room = formatter.max_num_codes
     if isinstance(target_cols, str):
@@ -58,7 +64,7 @@ def target_columns(target_cols: str | Sequence[str], formatter: Any) -> list[str
     return list(target_cols)
 
 
-class OccDatasetMixerInMemMultipleFiles(Dataset):
+class OccDatasetMixerInMemMultipleFiles(TextDataset):
     """Rows of one or more CSV or Parquet files, held in memory without a Python object per row.
 
     The files have the columns `occ1`, `lang` and the target columns; others are not read. Text is text, also when it is
@@ -67,31 +73,54 @@ class OccDatasetMixerInMemMultipleFiles(Dataset):
     In training, a row may first be joined by a description of its first code; then it is attacked, stripped of `'`, `[`
     and `]` at both ends, and its language may be replaced by `unk`. All of this is a function of (seed, epoch, row).
 
-    Args:
-        fnames_data: the files.
-        formatter: a formatter of `histocc.formatter`.
-        tokenizer: not used, ids are CANINE's code points; kept so that existing calls work. May be None.
-        max_input_len: L, ids of a row.
-        num_classes_flat: C.
-        training: augment.
-        alt_prob: probability that a row is attacked.
-        n_trans: transformations of an attacked row.
-        unk_lang_prob: probability that the language is replaced by `unk`.
-        target_cols: `'hisco'` (`code1` .. `code5`), `'occ1950'` (`OCC1950_1`, `OCC1950_2`) or column names.
-        map_code_label: class of each code; without it codes are their own classes.
-        word_freq_table: columns `word` and `freq`; words to insert, in place of those of the data itself.
-        seed: of the augmentation.
-        descriptions: descriptions to join in training.
+    Parameters
+    ----------
+    fnames_data
+        The files.
+    formatter
+        A formatter of `histocc.formatter`.
+    tokenizer
+        Not used, ids are CANINE's code points; kept so that existing calls work. May be None.
+    max_input_len
+        L, ids of a row.
+    num_classes_flat
+        C.
+    training
+        Augment.
+    alt_prob
+        Probability that a row is attacked.
+    n_trans
+        Transformations of an attacked row.
+    unk_lang_prob
+        Probability that the language is replaced by `unk`.
+    target_cols
+        `'hisco'` (`code1` .. `code5`), `'occ1950'` (`OCC1950_1`, `OCC1950_2`) or column names.
+    map_code_label
+        Class of each code; without it codes are their own classes.
+    word_freq_table
+        Columns `word` and `freq`; words to insert, in place of those of the data itself.
+    seed
+        Of the augmentation.
+    descriptions
+        Descriptions to join in training.
 
-    Attributes:
-        languages: distinct languages, in order of appearance.
-        language_index: index of each row's language, [n].
-        map_code_label: as given.
-        notes: what the owner of the files should know, a line each.
-        epoch: the epoch whose augmentation `dataset[i]` shows; loaders carry their own.
+    Attributes
+    ----------
+    languages
+        Distinct languages, in order of appearance.
+    language_index
+        Index of each row's language, [n].
+    map_code_label
+        As given.
+    notes
+        What the owner of the files should know, a line each.
+    epoch
+        The epoch whose augmentation `dataset[i]` shows; loaders carry their own.
 
-    Raises:
-        UsageError: all that is wrong with the files, with file, column, row number and value.
+    Raises
+    ------
+    UsageError
+        Names all that is wrong with the files, with file, column, row number and value.
     """
 
     def __init__(
@@ -116,27 +145,20 @@ class OccDatasetMixerInMemMultipleFiles(Dataset):
         if max_input_len < 2:
             raise UsageError(f"max_input_len is {max_input_len}, but [CLS] and [SEP] alone take 2 (--max-len).")
         self.target_cols = target_columns(target_cols, formatter)
-        self.map_code_label = map_code_label
-        self.formatter = formatter
-        self.max_input_len = max_input_len
-        self.num_classes_flat = num_classes_flat
-        self.training = training
-        self.epoch = 0
-
         codes = CodeTable(formatter, num_classes_flat, map_code_label)
         table = read_table(fnames_data, self.target_cols, codes.lookup)
-        self.text = table.text
-        self.languages = table.languages
-        self.language_index = table.language_index
+        super().__init__(table.text, table.languages, table.language_index, max_input_len)
+        self.map_code_label = map_code_label
+        self.formatter = formatter
+        self.num_classes_flat = num_classes_flat
+        self.training = training
         self.labels = table.labels
         self.notes = table.notes()
         self.codes = codes.codes
         self._code_cells = np.array([*map(int, codes.cells), -1]) if codes.holds_classes else None
         self._classes = codes.classes()
         self._tokens = codes.tokens(PAD_IDX)
-        self._prefixes = LanguagePrefixes(self.languages)
 
-        self.augmenter: BatchAugmenter | None = None
         self.descriptions: Descriptions | None = None
         if training:
             words = None
@@ -147,70 +169,64 @@ class OccDatasetMixerInMemMultipleFiles(Dataset):
             self.augmenter = BatchAugmenter(alt_prob, n_trans, unk_lang_prob, words, seed)
             self.descriptions = descriptions
 
-    def __len__(self) -> int:
-        return len(self.text)
-
     def __getitem__(self, row: int) -> dict[str, Any]:
         """One row, augmented as in epoch `self.epoch`.
 
-        Returns:
+        Returns
+        -------
+        dict
             `occ1`, the input text; `input_ids` and `attention_mask`, int64 [L]; `targets_seq2seq`, int64 [T];
             `targets_linear`, float32 [C], 1 at the row's classes.
 
-        Raises:
-            IndexError: if there is no such row.
+        Raises
+        ------
+        IndexError
+            There is no such row.
         """
         return self.__getitems__([row])[0]
 
     def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """The items of several rows, made at once (torch's `DataLoader` asks for them so)."""
-        index = np.asarray(rows, dtype=np.int64)
-        outside = (index < -len(self)) | (index >= len(self))
-        if outside.any():
-            raise IndexError(f"row {index[outside][0]} of {len(self)}")
-        index %= len(self)
-        codepoints, lengths, languages = self._texts(index, self.epoch)
-        batch = self._batch(index, codepoints, lengths, languages, self.max_input_len)
-        names = [*self.languages, UNKNOWN_LANGUAGE]
-        linear = torch.zeros(len(index), self.num_classes_flat)
-        classes = batch["targets_classes"]
-        row, column = torch.nonzero(classes >= 0, as_tuple=True)
-        linear[row, classes[row, column]] = 1
+        places = self._places(rows)
+        texts = self._texts(places, self.epoch)
+        batch = self._batch(places, texts, self.max_input_len)
+        linear = torch.from_numpy(multi_hot_rows(batch["targets_classes"].numpy(), self.num_classes_flat))
         return [
             {
-                "occ1": names[language] + LANGUAGE_SEPARATOR + text,
+                "occ1": text,
                 "input_ids": batch["input_ids"][i],
                 "attention_mask": batch["attention_mask"][i],
                 "targets_seq2seq": batch["targets_seq2seq"][i],
                 "targets_linear": linear[i],
             }
-            for i, (language, text) in enumerate(zip(languages.tolist(), texts_of(codepoints, lengths)))
+            for i, text in enumerate(self._input_texts(texts))
         ]
 
-    def batch(self, rows: np.ndarray, epoch: int | None = None, trim_padding: bool = False) -> dict[str, torch.Tensor]:
+    def batch(self, rows: np.ndarray, epoch: int | None = None, trim_padding: bool = False) -> Batch:
         """Several rows as one batch, ready for the engine.
 
-        Args:
-            rows: row numbers, 0 .. n - 1, [B].
-            epoch: whose augmentation to apply; `self.epoch` by default.
-            trim_padding: pad to the longest row, rounded up to a multiple of 16, instead of to `max_input_len`.
+        Parameters
+        ----------
+        rows
+            Row numbers, 0 .. n - 1, [B].
+        epoch
+            Whose augmentation to apply; `self.epoch` by default.
+        trim_padding
+            Pad to the longest row, rounded up to a multiple of 16, instead of to `max_input_len`.
 
-        Returns:
-            int64 tensors: `input_ids`, `attention_mask` [B, L]; `targets_seq2seq` [B, T]; `targets_classes` [B, K],
-            -1 where there is no code; `rows` [B].
+        Returns
+        -------
+        Batch
+            `input_ids`, `attention_mask`, `targets_seq2seq`, `targets_classes`, `rows`.
         """
         rows = np.asarray(rows, dtype=np.int64)
         texts = self._texts(rows, self.epoch if epoch is None else epoch)
-        max_len = int(self._padded(*texts[1:]).max()) if trim_padding else self.max_input_len
-        return self._batch(rows, *texts, max_len)
+        max_len = int(self._padded_lengths(texts, TRIM_MULTIPLE).max()) if trim_padding else self.max_input_len
+        return self._batch(rows, texts, max_len)
 
     def padded_lengths(self, rows: np.ndarray, epoch: int) -> np.ndarray:
         """Ids of each row with the epoch's augmentation, rounded up to a multiple of 16, int64 [B]."""
-        return self._padded(*self._texts(rows, epoch)[1:])
-
-    def _padded(self, lengths: np.ndarray, languages: np.ndarray) -> np.ndarray:
-        ids = self._prefixes.lengths[languages] + lengths + 1
-        return np.minimum(-(-ids // TRIM_MULTIPLE) * TRIM_MULTIPLE, self.max_input_len)
+        return self._padded_lengths(self._texts(rows, epoch), TRIM_MULTIPLE)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -230,32 +246,20 @@ class OccDatasetMixerInMemMultipleFiles(Dataset):
                 columns[name] = cells[labels]
         return pd.DataFrame(columns)
 
-    def _texts(self, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Code points end to end, length and language (an index of the prefixes) of each row's input text."""
-        codepoints, lengths = self.text.take(rows)
-        languages = self.language_index[rows].astype(np.int64)
-        if self.augmenter is not None:
-            draws = self.augmenter.draws(rows, epoch)
-            if self.descriptions is not None:
-                codepoints, lengths = self._describe(rows, codepoints, lengths, languages, draws)
-            codepoints, lengths = self.augmenter.attack(codepoints, lengths, draws)
-            languages[self.augmenter.hides_language(draws)] = self._prefixes.unknown
-        return codepoints, lengths, languages
-
-    def _describe(
-        self, rows: np.ndarray, codepoints: np.ndarray, lengths: np.ndarray, languages: np.ndarray, draws: Draws
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _describe(self, rows: np.ndarray, texts: Texts, draws: Draws) -> Texts:
         """Join descriptions to some of the texts."""
-        texts = texts_of(codepoints, lengths)
+        if self.descriptions is None:
+            return texts
+        described = texts_of(texts.codepoints, texts.lengths)
         first_codes = self.labels[rows, 0]
         for i in np.flatnonzero(draws.uniform(ADD_DESCRIPTION) < self.descriptions.prob).tolist():
-            texts[i] = self.descriptions.join(texts[i], self.codes[first_codes[i]], self.languages[languages[i]])
-        return codepoints_of("".join(texts)), np.array([len(text) for text in texts], dtype=np.int64)
+            language = self.languages[texts.languages[i]]
+            described[i] = self.descriptions.join(described[i], self.codes[first_codes[i]], language)
+        lengths = np.array([len(text) for text in described], dtype=np.int64)
+        return Texts(codepoints_of("".join(described)), lengths, texts.languages)
 
-    def _batch(
-        self, rows: np.ndarray, codepoints: np.ndarray, lengths: np.ndarray, languages: np.ndarray, max_len: int
-    ) -> dict[str, torch.Tensor]:
-        ids, mask = encode_texts(codepoints, lengths, languages, self._prefixes, max_len)
+    def _batch(self, rows: np.ndarray, texts: Texts, max_len: int) -> Batch:
+        ids, mask = self._encode(texts, max_len)
         labels = self.labels[rows]
         tokens = self._tokens[labels].reshape(len(rows), -1)
         targets = np.full((len(rows), self.formatter.max_seq_len), PAD_IDX, dtype=np.int64)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import Problems, UsageError
-from ..files.tables import Chunk, columns_fault, peek, read_chunks
+from histocc.errors import Problems, UsageError
+from histocc.files.tables import Chunk, columns_fault, peek, read_chunks
 
 MAX_EXAMPLES = 10
 
@@ -27,12 +27,18 @@ def smallest(values: np.ndarray) -> np.ndarray:
 def take_text(data: np.ndarray, starts: np.ndarray, byte_lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Code points of many pieces of a UTF-8 buffer.
 
-    Args:
-        data: uint8, the buffer.
-        starts: first byte of each piece, int64 [B].
-        byte_lengths: bytes of each piece, int64 [B].
+    Parameters
+    ----------
+    data
+        uint8, the buffer.
+    starts
+        First byte of each piece, int64 [B].
+    byte_lengths
+        Bytes of each piece, int64 [B].
 
-    Returns:
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
         The pieces' code points end to end, uint32, and the number of characters of each, int64 [B].
     """
     ends = np.cumsum(byte_lengths)
@@ -48,9 +54,12 @@ def take_text(data: np.ndarray, starts: np.ndarray, byte_lengths: np.ndarray) ->
 class TextColumn:
     """Many strings in one UTF-8 buffer.
 
-    Attributes:
-        data: uint8, all strings end to end.
-        offsets: int64 [n + 1]; string i is `data[offsets[i]:offsets[i + 1]]`.
+    Attributes
+    ----------
+    data
+        uint8, all strings end to end.
+    offsets
+        int64 [n + 1]; string i is `data[offsets[i]:offsets[i + 1]]`.
     """
 
     def __init__(self, data: np.ndarray, offsets: np.ndarray) -> None:
@@ -111,13 +120,20 @@ class TextColumnBuilder:
 class Table:
     """Rows in memory.
 
-    Attributes:
-        text: the descriptions.
-        languages: distinct languages in order of appearance.
-        language_index: index into `languages`, the narrowest integers, [n].
-        labels: what `lookup` gave for each code column, the narrowest integers, [n, code columns]; -1 = no code.
-        hidden_codes: cells with a code behind a row's first missing one, which are not in `labels`.
-        blank_texts: rows without a description.
+    Attributes
+    ----------
+    text
+        The descriptions.
+    languages
+        Distinct languages in order of appearance.
+    language_index
+        Index into `languages`, the narrowest integers, [n].
+    labels
+        What `lookup` gave for each code column, the narrowest integers, [n, code columns]; -1 = no code.
+    hidden_codes
+        Cells with a code behind a row's first missing one, which are not in `labels`.
+    blank_texts
+        Rows without a description.
     """
 
     text: TextColumn
@@ -190,14 +206,22 @@ def check_files(
 ) -> Problems:
     """Look at files before anything expensive happens: do they exist, and have they the columns and any rows?
 
-    Args:
-        paths: CSV or Parquet files.
-        columns: names that each file must have.
-        flag: the command-line flag that named the files, for the messages.
-        problems: a collector to add to; a new one by default.
-        advice: what to do about columns that are missing.
+    Parameters
+    ----------
+    paths
+        CSV or Parquet files.
+    columns
+        Names that each file must have.
+    flag
+        The command-line flag that named the files, for the messages.
+    problems
+        A collector to add to; a new one by default.
+    advice
+        What to do about columns that are missing.
 
-    Returns:
+    Returns
+    -------
+    Problems
         The collector with what is wrong; nothing is raised.
     """
     problems = Problems() if problems is None else problems
@@ -234,19 +258,30 @@ def read_table(
 
     Text is text: `nan`, `NA` or `42` stay what they are; only an empty cell is empty. Other columns are not kept.
 
-    Args:
-        paths: the files, UTF-8.
-        code_columns: columns that hold codes.
-        lookup: from the text of a code cell to a number >= 0, or -1 for a missing code; called once for each distinct
-            text of a chunk; raises `BadValueError`.
-        text_column: column of the descriptions.
-        language_column: column of the languages.
-        gap_ends_row: drop the codes of a row behind its first missing one.
-        require_code: a row without a first code is an error.
-        flag: the command-line flag that named the files, for the messages.
+    Parameters
+    ----------
+    paths
+        The files, UTF-8.
+    code_columns
+        Columns that hold codes.
+    lookup
+        From the text of a code cell to a number >= 0, or -1 for a missing code; called once for each distinct text of a
+        chunk; raises `BadValueError`.
+    text_column
+        Column of the descriptions.
+    language_column
+        Column of the languages.
+    gap_ends_row
+        Drop the codes of a row behind its first missing one.
+    require_code
+        A row without a first code is an error.
+    flag
+        The command-line flag that named the files, for the messages.
 
-    Raises:
-        UsageError: all that is wrong with the files, with file, column, row number and value.
+    Raises
+    ------
+    UsageError
+        All that is wrong with the files, with file, column, row number and value.
     """
     columns = list(dict.fromkeys([text_column, language_column, *code_columns]))
     problems = check_files(paths, columns, flag=flag)

@@ -15,15 +15,22 @@ _WINDOW_BATCHES = 64
 class BatchIndex(NamedTuple):
     """Which rows make a batch.
 
-    Attributes:
-        epoch: pass over the data, decides the augmentation.
-        rows: row numbers, [B].
-        filler: the rows belong to another process and only keep this one in step; their loss counts 0.
+    Attributes
+    ----------
+    epoch
+        Pass over the data, decides the augmentation.
+    rows
+        Row numbers, int64 [B].
+    filler
+        The rows belong to another process and only keep this one in step; their loss counts 0.
+    trim_padding
+        The rows are to be padded no further than the longest of them needs.
     """
 
     epoch: int
     rows: np.ndarray
     filler: bool = False
+    trim_padding: bool = False
 
 
 class TrainBatchSampler(Sampler[BatchIndex]):
@@ -34,18 +41,29 @@ class TrainBatchSampler(Sampler[BatchIndex]):
     equally many batches. If less than one row per process is left, these rows join the last whole step; if there is
     none, the processes that get no row are given a filler.
 
-    Args:
-        n_rows: rows of the data set.
-        batch_size: B, rows per process and step.
-        seed: of the order.
-        rank: r, this process.
-        world_size: W, number of processes.
-        shuffle: False keeps the rows in their own order.
-        lengths: `lengths(rows, epoch)` gives each row's length, [n]. With it the rows of a batch are about equally
-            long: of every 64 batches in the epoch's order the rows are sorted by length, and the batches shuffled.
+    Parameters
+    ----------
+    n_rows
+        Rows of the data set.
+    batch_size
+        B, rows per process and step.
+    seed
+        Of the order.
+    rank
+        r, this process.
+    world_size
+        W, number of processes.
+    shuffle
+        False keeps the rows in their own order.
+    lengths
+        `lengths(rows, epoch)` gives each row's length, [n]. With it the rows of a batch are about equally long: of
+        every 64 batches in the epoch's order the rows are sorted by length, and the batches shuffled; and batches are
+        padded no further than they need.
 
-    Raises:
-        ValueError: if a number makes no sense.
+    Raises
+    ------
+    ValueError
+        A number makes no sense.
     """
 
     def __init__(
@@ -78,11 +96,15 @@ class TrainBatchSampler(Sampler[BatchIndex]):
     def set_position(self, rows_done: int) -> None:
         """Let the next iteration, and only that, begin behind the first `rows_done` rows of the epoch.
 
-        Args:
-            rows_done: rows that all processes together have seen, as `rows_done` gives them.
+        Parameters
+        ----------
+        rows_done
+            Rows that all processes together have seen, as `rows_done` gives them.
 
-        Raises:
-            ValueError: if it is no number of rows in the data set.
+        Raises
+        ------
+        ValueError
+            It is no number of rows in the data set.
         """
         if not 0 <= rows_done <= self.n_rows:
             raise ValueError(f"Position {rows_done} does not lie in an epoch of {self.n_rows} rows")
@@ -111,18 +133,20 @@ class TrainBatchSampler(Sampler[BatchIndex]):
         steps, left = divmod(self.n_rows - start, group)
         ride = steps > 0 and 0 < left < self.world_size
         sort = self._sort_windows(order, epoch, start)
+        trim = self.lengths is not None
         for step in range(steps):
             first = start + step * group + self.rank * self.batch_size
             sort(self.n_rows if step == steps - 1 else first + self.batch_size)
             rows = order[first : first + self.batch_size]
             if ride and step == steps - 1 and self.rank < left:
                 rows = np.append(rows, order[start + steps * group + self.rank])
-            yield BatchIndex(epoch, rows.astype(np.int64))
+            yield BatchIndex(epoch, rows.astype(np.int64), trim_padding=trim)
         if left and not ride:
             sort(self.n_rows)
             rest = order[start + steps * group :]
             rows = np.array_split(rest, self.world_size)[self.rank]
-            yield BatchIndex(epoch, (rows if len(rows) else rest[:1]).astype(np.int64), filler=not len(rows))
+            shown = rows if len(rows) else rest[:1]
+            yield BatchIndex(epoch, shown.astype(np.int64), filler=not len(rows), trim_padding=trim)
 
     def _order(self, epoch: int) -> np.ndarray:
         rows = np.arange(self.n_rows, dtype=np.int64 if self.n_rows > np.iinfo(np.int32).max else np.int32)
@@ -157,14 +181,21 @@ class TrainBatchSampler(Sampler[BatchIndex]):
 class EvalBatchSampler(Sampler[BatchIndex]):
     """Batches for an evaluation: those of a single process, batch b going to process b % W.
 
-    Args:
-        rows: how many rows there are, or which row numbers to evaluate.
-        batch_size: B.
-        rank: this process.
-        world_size: W, number of processes.
+    Parameters
+    ----------
+    rows
+        How many rows there are, or which row numbers to evaluate.
+    batch_size
+        B.
+    rank
+        This process.
+    world_size
+        W, number of processes.
 
-    Raises:
-        ValueError: if a number makes no sense.
+    Raises
+    ------
+    ValueError
+        A number makes no sense.
     """
 
     def __init__(self, rows: int | np.ndarray, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
@@ -184,6 +215,36 @@ class EvalBatchSampler(Sampler[BatchIndex]):
 
     def _starts(self) -> range:
         return range(self.rank * self.batch_size, len(self.rows), self.world_size * self.batch_size)
+
+
+def evaluation_rows(n_rows: int, max_samples: int | None = None, seed: int = 42) -> np.ndarray:
+    """Which rows an evaluation takes: all, or `max_samples` of them, ascending, drawn by `seed` and so always the same.
+
+    Parameters
+    ----------
+    n_rows
+        Rows of the data set.
+    max_samples
+        How many rows at most; None takes all.
+    seed
+        Of the choice.
+
+    Returns
+    -------
+    np.ndarray
+        Row numbers, int64.
+
+    Raises
+    ------
+    ValueError
+        `max_samples` is below 1.
+    """
+    if max_samples is not None and max_samples < 1:
+        raise ValueError(f"max_samples is {max_samples}, but an evaluation needs a row (--max-val-samples)")
+    if max_samples is None or max_samples >= n_rows:
+        return np.arange(n_rows)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return np.sort(generator.choice(n_rows, max_samples, replace=False))
 
 
 def _check(batch_size: int, rank: int, world_size: int) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import Problems, UsageError
-from .draws import mix
-from .rows import TextColumn, take_text
+from histocc.dataloader.draws import mix
+from histocc.dataloader.rows import TextColumn, take_text
+from histocc.errors import Problems, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,11 +30,16 @@ def is_space(codepoints: np.ndarray) -> np.ndarray:
 class Words:
     """A pool of words, uniform or weighted.
 
-    Attributes:
-        data: uint8, a UTF-8 buffer (shared with the column the words come from).
-        starts: first byte of each word.
-        byte_lengths: bytes of each word.
-        cumulative: float64, cumulated weights up to 1; None where all words weigh the same.
+    Attributes
+    ----------
+    data
+        uint8, a UTF-8 buffer (shared with the column the words come from).
+    starts
+        First byte of each word.
+    byte_lengths
+        Bytes of each word.
+    cumulative
+        float64, cumulated weights up to 1; None where all words weigh the same.
     """
 
     def __init__(
@@ -49,9 +54,12 @@ class Words:
     def from_column(cls, column: TextColumn, rows: np.ndarray | None = None) -> Words:
         """The distinct words (`str.split()`) of a text column, in order of appearance, each with the same weight.
 
-        Args:
-            column: the texts; its buffer is shared, not copied.
-            rows: row numbers, to take the words of these rows only.
+        Parameters
+        ----------
+        column
+            The texts; its buffer is shared, not copied.
+        rows
+            Row numbers, to take the words of these rows only.
         """
         starts, byte_lengths = _distinct_words(column, rows)
         return cls(column.data, _compact(starts), _compact(byte_lengths))
@@ -60,11 +68,15 @@ class Words:
     def from_frequencies(cls, table: pd.DataFrame) -> Words:
         """Words weighted by frequency.
 
-        Args:
-            table: columns `word` and `freq`.
+        Parameters
+        ----------
+        table
+            Columns `word` and `freq`.
 
-        Raises:
-            UsageError: if a column is missing, or the frequencies are not numbers >= 0 with a positive sum.
+        Raises
+        ------
+        UsageError
+            A column is missing, or the frequencies are not numbers >= 0 with a positive sum.
         """
         import pandas as pd
 
@@ -174,8 +186,10 @@ def _hashed_words(column: TextColumn, rows: np.ndarray) -> tuple[np.ndarray, np.
 def read_word_frequencies(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a CSV file with the columns `word` and `freq`; words are text, also `nan` and `NA`.
 
-    Raises:
-        UsageError: if there is no such file, or it is no table.
+    Raises
+    ------
+    UsageError
+        There is no such file, or it is no table.
     """
     import pandas as pd
 

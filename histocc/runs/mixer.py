@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from histocc.dataloader import OccDatasetMixerInMemMultipleFiles, make_eval_loader, make_train_loader
+from histocc.dataloader import (
+    EvalBatchSampler,
+    OccDatasetMixerInMemMultipleFiles,
+    TrainBatchSampler,
+    evaluation_rows,
+    make_loader,
+)
 from histocc.dataloader.fingerprint import fingerprint
 from histocc.dataloader.mixer_dataset import TRIM_MULTIPLE
 from histocc.errors import Problems, UsageError
@@ -250,26 +256,15 @@ def _compare_keys(saved: Mapping[str, int] | None, key: Mapping[str, int] | None
 
 
 def _loaders(options: MixerOptions, processes: Processes, data: MixerData) -> tuple[Any, Any]:
-    workers = shared.worker_count(options.num_workers, processes.device)
-    common = {
-        "rank": processes.rank,
-        "world_size": processes.world_size,
-        "pin_memory": processes.device.type == "cuda",
-        "seed": options.seed,
-    }
-    train_loader = make_train_loader(
-        data.train,
-        options.batch_size,
-        num_workers=workers,
-        prefetch_factor=options.prefetch_factor,
-        persistent_workers=workers > 0,
-        trim_padding=options.trim_padding,
-        **common,
+    workers = shared.workers(options, processes.device)
+    place = processes.rank, processes.world_size
+    lengths = data.train.padded_lengths if options.trim_padding else None
+    order = TrainBatchSampler(len(data.train), options.batch_size, options.seed, *place, lengths=lengths)
+    val_rows = evaluation_rows(len(data.val), options.max_val_samples, options.seed)
+    return (
+        make_loader(data.train, order, replace(workers, persistent=workers.number > 0)),
+        make_loader(data.val, EvalBatchSampler(val_rows, options.batch_size, *place), workers),
     )
-    val_loader = make_eval_loader(
-        data.val, options.batch_size, num_workers=workers, max_samples=options.max_val_samples, **common
-    )
-    return train_loader, val_loader
 
 
 def _evaluated_codes(data: MixerData) -> EvaluatedCodes:

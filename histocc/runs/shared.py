@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from histocc.dataloader import Workers
 from histocc.dataloader.samplers import TrainBatchSampler
 from histocc.errors import UsageError
 from histocc.files import run_folder
@@ -36,8 +37,13 @@ def make_context(options: RunOptions, processes: Processes) -> RunContext:
     return RunContext(processes, precision, StopSignals(), options.folder, options.seed)
 
 
-def worker_count(flag: int | None, device: torch.device) -> int:
-    """Processes that prepare batches: as the flag says, or what suits the device."""
+def workers(options: RunOptions, device: torch.device) -> Workers:
+    """Who prepares batches: as many processes as the options say, or what suits the device."""
+    number = _worker_count(options.num_workers, device)
+    return Workers(number, pin_memory=device.type == "cuda", prefetch_factor=options.prefetch_factor)
+
+
+def _worker_count(flag: int | None, device: torch.device) -> int:
     if flag is not None:
         return flag
     if device.type != "cuda":

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Batch = dict[str, Any]
+from histocc.dataloader.batch import Batch
 
 
 def rows_of(batch: Batch) -> int:

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from histocc.dataloader import OccDatasetMixerInMemMultipleFiles, make_train_loader
+from histocc.dataloader import OccDatasetMixerInMemMultipleFiles, TrainBatchSampler, make_loader
 from histocc.formatter import hisco_blocky5
 from tests.oracles.plain_rows import PlainRows
 
@@ -66,7 +66,7 @@ def speed(rows: int, batch_size: int, max_len: int, seconds: float) -> dict[str,
         fast = OccDatasetMixerInMemMultipleFiles(path, formatter, None, max_len, CLASSES)
         frame = pd.read_csv(path, dtype={"occ1": str, "lang": str}, usecols=lambda name: name != "RowID")
     plain = PlainRows(frame, formatter, max_len, CLASSES)
-    fast_loader = make_train_loader(fast, batch_size)
+    fast_loader = make_loader(fast, TrainBatchSampler(len(fast), batch_size, seed=42))
     plain_loader = DataLoader(plain, batch_size, shuffle=True)
     # By turns, so that a busy machine slows down both.
     figures: dict[str, list[float]] = {"batched": [], "plain": []}

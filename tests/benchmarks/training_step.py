@@ -29,7 +29,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from histocc.dataloader import OccDatasetMixerInMemMultipleFiles, make_eval_loader, make_train_loader
+from histocc.dataloader import (
+    EvalBatchSampler,
+    OccDatasetMixerInMemMultipleFiles,
+    TrainBatchSampler,
+    Workers,
+    make_loader,
+)
 from histocc.formatter import PAD_IDX, hisco_blocky5
 from histocc.loss import BlockOrderInvariantLoss, LossMixer
 from histocc.model_assets import Seq2SeqMixerOccCANINE
@@ -187,9 +193,10 @@ def make_contender(setting: Setting, args: argparse.Namespace, files: list[str])
         OccDatasetMixerInMemMultipleFiles(files, FORMATTER, None, args.max_len, CLASSES, training=training)
         for training in (True, False)
     ]
-    workers = {"num_workers": args.num_workers, "pin_memory": device.type == "cuda", "persistent_workers": True}
-    loader = make_train_loader(data[0], args.batch_size, trim_padding=setting.trim, **workers)
-    eval_loader = make_eval_loader(data[1], args.batch_size, **workers)
+    workers = Workers(args.num_workers, pin_memory=device.type == "cuda", persistent=True)
+    lengths = data[0].padded_lengths if setting.trim else None
+    loader = make_loader(data[0], TrainBatchSampler(len(data[0]), args.batch_size, seed=42, lengths=lengths), workers)
+    eval_loader = make_loader(data[1], EvalBatchSampler(len(data[1]), args.batch_size), workers)
     use_amp = setting.precision.endswith("16")
     amp_dtype = setting.precision if use_amp else "auto"
     context = RunContext.on(device, use_amp=use_amp, amp_dtype=amp_dtype, seed=1)

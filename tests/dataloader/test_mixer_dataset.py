@@ -1,3 +1,4 @@
+import hashlib
 import json
 import pickle
 import tracemalloc
@@ -8,7 +9,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from histocc.dataloader import Descriptions, OccDatasetMixerInMemMultipleFiles, make_train_loader
+from histocc.dataloader import (
+    Descriptions,
+    OccDatasetMixerInMemMultipleFiles,
+    TrainBatchSampler,
+    Workers,
+    make_loader,
+)
 from histocc.errors import UsageError
 from histocc.formatter import construct_general_purpose_formatter, hisco_blocky5, occ1950_blocky1, occ1950_blocky2
 from tests.benchmarks.data_path import write_table
@@ -97,6 +104,27 @@ def test_a_batch_agrees_with_its_items(rows_csv, training):
         classes = [c for c in batch["targets_classes"][i].tolist() if c >= 0]
         assert torch.nonzero(item["targets_linear"]).flatten().tolist() == sorted(classes)
         assert [ord(c) for c in item["occ1"]][:62] == item["input_ids"][1 : item["attention_mask"].sum() - 1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("noise", "trim", "digest"),
+    [
+        ({}, False, "8c25ce0ec3bb05ffa0a111859d8a34173250d655b399a46801ef491457a56136"),
+        ({"alt_prob": 1.0, "n_trans": 5}, True, "1bed8c62abae017bab0893ea2758df51f6c766e92a23e3b534b19f1a11cb0c1f"),
+    ],
+)
+def test_order_and_noise_stay_those_of_earlier_versions(rows_csv, noise, trim, digest):
+    """A run that an earlier version began goes on with the same batches."""
+    dataset = hisco(rows_csv, **noise)
+    sampler = TrainBatchSampler(len(dataset), 8, seed=42)
+    seen = hashlib.sha256()
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        for index in sampler:
+            batch = dataset.batch(index.rows, index.epoch, trim_padding=trim)
+            for name in ("input_ids", "attention_mask", "targets_seq2seq", "targets_classes", "rows"):
+                seen.update(batch[name].numpy().tobytes())
+    assert seen.hexdigest() == digest
 
 
 def test_training_changes_text_and_language_as_asked(rows_csv):
@@ -256,8 +284,9 @@ def test_workers_change_nothing(rows_csv, num_workers):
         loader.sampler.set_position(position)
         return list(loader)
 
-    alone = make_train_loader(dataset, 7, seed=3)
-    helped = make_train_loader(dataset, 7, seed=3, num_workers=num_workers, prefetch_factor=3, persistent_workers=True)
+    workers = Workers(num_workers, prefetch_factor=3, persistent=True)
+    alone = make_loader(dataset, TrainBatchSampler(len(dataset), 7, seed=3))
+    helped = make_loader(dataset, TrainBatchSampler(len(dataset), 7, seed=3), workers)
     assert len(alone) == len(helped) == 7
     for epoch, position in ((0, 0), (1, 14), (2, 0)):
         expected = epoch_of(alone, epoch, position)

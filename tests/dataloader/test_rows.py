@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from histocc.dataloader import check_files
 from histocc.dataloader.codes import CodeTable
 from histocc.dataloader.encoding import texts_of
-from histocc.dataloader.rows import TextColumn, read_chunks, read_table
+from histocc.dataloader.rows import BadValueError, TextColumn, read_chunks, read_table
 from histocc.dataloader.words import Words
 from histocc.errors import UsageError
 from histocc.formatter import construct_general_purpose_formatter, hisco_blocky5, occ1950_blocky2
@@ -231,6 +231,15 @@ def test_spellings_of_a_class_index_are_one_code():
     assert {codes.lookup(cell) for cell in ("934", "934.0", " 934")} == {0}
     assert codes.lookup("nan") == codes.lookup("NA") == -1
     assert codes.codes == [hisco_blocky5().code_from_class(934)]
+
+
+@pytest.mark.parametrize("cell", ["1_0", "１２", "1e2", "0x1", "5.5", "inf", "9" * 5000, "1 2", "٣"])
+def test_only_digits_of_ascii_make_a_class_index(cell):
+    with pytest.raises(BadValueError) as caught:
+        CodeTable(hisco_blocky5(), 1919).lookup(cell)
+    assert caught.value.kind == "no class index, that is a whole number from 0 to 1918"
+    with pytest.raises(BadValueError):
+        CodeTable(occ1950_blocky2(), 1000, tokenise=False).lookup(cell)
 
 
 def test_files_are_checked_all_at_once(tmp_path):

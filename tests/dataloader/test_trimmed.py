@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histocc.dataloader import OccDatasetMixerInMemMultipleFiles, make_train_loader
+from histocc.dataloader import OccDatasetMixerInMemMultipleFiles, make_loader
 from histocc.dataloader.samplers import TrainBatchSampler
 from histocc.formatter import hisco_blocky5
 
@@ -68,7 +68,7 @@ def test_rows_of_a_batch_are_about_equally_long_and_batches_come_in_any_order():
 
 
 def test_only_padding_is_cut_off(dataset):
-    loader = make_train_loader(dataset, BATCH, trim_padding=True)
+    loader = make_loader(dataset, TrainBatchSampler(ROWS, BATCH, seed=42, lengths=dataset.padded_lengths))
     loader.sampler.set_epoch(1)
     seen = []
     for batch in loader:

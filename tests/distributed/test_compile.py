@@ -9,7 +9,7 @@ import torch
 from torch._dynamo.utils import counters
 from torch.profiler import profile
 
-from histocc.dataloader import OccDatasetMixerInMemMultipleFiles, make_train_loader
+from histocc.dataloader import OccDatasetMixerInMemMultipleFiles, TrainBatchSampler, make_loader
 from histocc.formatter import PAD_IDX, hisco_blocky5
 from histocc.layers import TransformerDecoder
 from histocc.layers.masking import create_mask
@@ -86,7 +86,7 @@ def test_a_step_asks_the_device_for_nothing_but_whether_all_is_finite(inputs, ti
     # On a CPU, and only there, AdamW reads its step count off a tensor for each parameter.
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     loss_fn = LossMixer(BlockOrderInvariantLoss(PAD_IDX), torch.nn.BCEWithLogitsLoss())
-    loader = make_train_loader(data, 10)
+    loader = make_loader(data, TrainBatchSampler(len(data), 10, seed=42))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     loop = build_loop(model, None, loss_fn, optimizer, schedule, Plan(10, log_interval=1000), RunContext.on("cpu"))
     with profile() as trace:

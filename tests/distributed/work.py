@@ -71,7 +71,7 @@ def _loss() -> Any:
 def _figures(model: Any, table: Path, processes: Any) -> dict[str, Any]:
     import torch
 
-    from histocc.dataloader import make_eval_loader
+    from histocc.dataloader import EvalBatchSampler, make_loader
     from histocc.formatter import hisco_blocky5
     from histocc.metrics.code_sets import EvaluatedCodes
     from histocc.seq2seq_mixer_engine import evaluate_figures
@@ -79,7 +79,7 @@ def _figures(model: Any, table: Path, processes: Any) -> dict[str, Any]:
     from histocc.training.precision import Precision
 
     data = _data(table)
-    loader = make_eval_loader(data, 16, rank=processes.rank, world_size=processes.world_size)
+    loader = make_loader(data, EvalBatchSampler(len(data), 16, processes.rank, processes.world_size))
     return evaluate_figures(
         model,
         loader,
@@ -92,11 +92,13 @@ def _figures(model: Any, table: Path, processes: Any) -> dict[str, Any]:
 def _check_gradients(model: Any, table: Path, processes: Any) -> None:
     import torch
 
-    from histocc.dataloader import make_train_loader
+    from histocc.dataloader import TrainBatchSampler, make_loader
     from histocc.runs.shared import wrap
     from histocc.seq2seq_mixer_engine import mixer_loss
 
-    loader = make_train_loader(_data(table), 8, rank=processes.rank, world_size=processes.world_size)
+    data = _data(table)
+    sampler = TrainBatchSampler(len(data), 8, 42, processes.rank, processes.world_size)
+    loader = make_loader(data, sampler)
     batch = next(iter(loader))
     model.eval()  # without dropout, to compare
 
