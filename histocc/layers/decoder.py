@@ -34,6 +34,10 @@ class PositionalEncoding(nn.Module):
         """Take and return [T, B, hidden], T at most 128."""
         return self.dropout(token_embedding + self.pos_embedding[: token_embedding.size(0)])
 
+    def at(self, positions: Tensor) -> Tensor:
+        """The rows of the table at int64 positions [n], [n, hidden]."""
+        return self.pos_embedding[:, 0].index_select(0, positions)
+
 
 class TokenEmbedding(nn.Module):
     """Embeds tokens, scaled by the square root of the width."""
@@ -76,6 +80,10 @@ class TransformerDecoder(nn.Module):
         self.decoder = nn.TransformerDecoder(layer, num_decoder_layers)
         self.head = nn.Linear(emb_size, vocab_size)
 
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """What the first layer gets, [B, n, hidden], for integer tokens [B, n] at int64 positions [n]; no dropout."""
+        return self.token_emb(tokens) + self.positional_encoding.at(positions)
+
     def forward(
         self,
         memory: Tensor,
@@ -115,25 +123,51 @@ def _run_layer(layer: nn.TransformerDecoderLayer, hidden: Tensor, memory: Tensor
     torch's own forward does the same sequence first, with copies for the change of layout around each attention, and
     inspects the masks in every layer.
     """
+    query, key, value = project_target(layer, hidden)
+    dropout = layer.self_attn.dropout if layer.training else 0.0
+    attended = attend(query, key, value, layer.self_attn.num_heads, _in_dtype_of(query, bias), dropout)
+    hidden = join_target(layer, hidden, attended)
+    hidden = attend_to_memory(layer, hidden, *project_memory(layer, memory))
+    return feed_forward(layer, hidden)
+
+
+# The steps of a layer one by one, for decoding, which keeps keys and values.
+
+
+def project_target(layer: nn.TransformerDecoderLayer, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of the self-attention, [B, T, hidden] each, from [B, T, hidden]."""
     attention = layer.self_attn
-    query, key, value = F.linear(hidden, attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
-    attended = _attend(attention, query, key, value, bias)
-    hidden = layer.norm1(hidden + layer.dropout1(attended))
+    return F.linear(hidden, attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
 
-    attention = layer.multihead_attn
-    width = hidden.size(-1)
-    weight, offset = attention.in_proj_weight, attention.in_proj_bias
-    query = F.linear(hidden, weight[:width], offset[:width])
-    key, value = F.linear(memory, weight[width:], offset[width:]).chunk(2, dim=-1)
-    attended = _attend(attention, query, key, value, None)
-    hidden = layer.norm2(hidden + layer.dropout2(attended))
 
+def join_target(layer: nn.TransformerDecoderLayer, hidden: Tensor, attended: Tensor) -> Tensor:
+    """Add what the self-attention of the heads gave, [B, T, hidden], to what went in, and normalise."""
+    return layer.norm1(hidden + layer.dropout1(layer.self_attn.out_proj(attended)))
+
+
+def project_memory(layer: nn.TransformerDecoderLayer, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values of the attention to the memory, [B, L, hidden] each, from [B, L, hidden]."""
+    attention, width = layer.multihead_attn, memory.size(-1)
+    return F.linear(memory, attention.in_proj_weight[width:], attention.in_proj_bias[width:]).chunk(2, dim=-1)
+
+
+def attend_to_memory(layer: nn.TransformerDecoderLayer, hidden: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attend from [B, T, hidden] to the memory's keys and values, [B, L, hidden] each; every position is seen.
+
+    `hidden` may be [1, T, hidden], the same for all memories.
+    """
+    attention, width = layer.multihead_attn, hidden.size(-1)
+    query = F.linear(hidden, attention.in_proj_weight[:width], attention.in_proj_bias[:width])
+    dropout = attention.dropout if attention.training else 0.0
+    attended = attend(query.expand(len(key), -1, -1), key, value, attention.num_heads, dropout=dropout)
+    return layer.norm2(hidden + layer.dropout2(attention.out_proj(attended)))
+
+
+def feed_forward(layer: nn.TransformerDecoderLayer, hidden: Tensor) -> Tensor:
+    """The end of a layer, from and to [B, T, hidden]."""
     widened = layer.dropout(layer.linear1(hidden).relu())
     return layer.norm3(hidden + layer.dropout3(layer.linear2(widened)))
 
 
-def _attend(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    dropout = attention.dropout if attention.training else 0.0
-    if bias is not None:
-        bias = bias.to(query.dtype)  # under autocast the products are in half precision
-    return attention.out_proj(attend(query, key, value, attention.num_heads, bias, dropout))
+def _in_dtype_of(query: Tensor, bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.to(query.dtype)  # under autocast the products are in half precision
