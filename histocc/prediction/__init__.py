@@ -1,0 +1,1 @@
+"""Codes from a trained model: decoding, distinct texts in batches, and the original's wrapper."""
