@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -111,7 +112,7 @@ def describe_model(system: CodingSystem, settings: ModelSettings) -> dict[str, A
 
 
 def load_stored_model(path: str | os.PathLike[str]) -> StoredModel:
-    """Rebuild the model of a checkpoint of this package from the file alone.
+    """Rebuild the model of a checkpoint of this package, or of an exported folder, from it alone.
 
     Raises
     ------
@@ -120,6 +121,10 @@ def load_stored_model(path: str | os.PathLike[str]) -> StoredModel:
         one of the original), or its weights do not fit what it says.
     """
     weights, entries = read_state_dict(path)
+    described = Path(path) / "config.json"
+    if described.is_file():
+        # An exported folder, whose weights are without other entries.
+        entries = read_description(described)
     if SYSTEM_ENTRY not in entries or MODEL_ENTRY not in entries:
         raise UsageError(
             f"{path} does not say which coding system and encoder it has: it is a file of the original or of an older "
@@ -135,6 +140,23 @@ def load_stored_model(path: str | os.PathLike[str]) -> StoredModel:
         raise UsageError(f"{Path(path)} does not hold the model that it describes: {error}") from error
     others = {name: entry for name, entry in entries.items() if name not in (SYSTEM_ENTRY, MODEL_ENTRY)}
     return StoredModel(model.eval(), system, settings, others)
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """The entries of an exported model's ``config.json``.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read or is no mapping.
+    """
+    try:
+        entries = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read as the description of a model: {error}") from error
+    if not isinstance(entries, dict):
+        raise UsageError(f"{path} is no description of a model: it holds {entries!r:.80}")
+    return entries
 
 
 def build_model(system: CodingSystem, settings: ModelSettings) -> nn.Module:

@@ -22,10 +22,12 @@ ROOMS = [
     ["stored_model"],
     ["dataloader"],
     ["preparation"],
+    ["prediction"],
     ["training"],
     ["seq2seq_mixer_engine", "trainer"],
     ["runs"],
     ["utils"],
+    ["__main__"],
 ]
 
 LOADED = """

@@ -26,6 +26,9 @@ ARGUMENTS: Final = "args.yaml"
 WANDB_ID: Final = "wandb_id.txt"
 TENSORBOARD: Final = "tensorboard"
 
+# Thresholds for predictions, which an evaluation writes beside a model.
+THRESHOLDS: Final = "thresholds.csv"
+
 # Data: what preparation writes; a run whose codes are its own writes the key as well.
 TRAINING_ROWS: Final = "data_train.csv"
 VALIDATION_ROWS: Final = "data_val.csv"

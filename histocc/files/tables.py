@@ -78,6 +78,10 @@ class ArrowCells:
         """As for `TextCells`."""
         return [as_text(value, self._decimals) for value in self._values.to_pylist()]
 
+    def take(self, rows: np.ndarray) -> ArrowCells:
+        """As for `TextCells`."""
+        return ArrowCells(self._values.take(rows), self._decimals)
+
     def distinct(self) -> tuple[list[str], np.ndarray]:
         """As for `TextCells`."""
         import pandas as pd
@@ -125,6 +129,11 @@ class Chunk:
                 break
         return np.array(rows or [], dtype=np.int64)
 
+    def at(self, rows: np.ndarray) -> Chunk:
+        """The chunk of the rows at some positions alone."""
+        columns = {name: cells.take(rows) for name, cells in self.columns.items()}
+        return Chunk(columns, self.row_numbers[rows], self.empty_rows)
+
     def without(self, rows: Sequence[int] | np.ndarray) -> Chunk:
         """The chunk after empty rows at some positions are left out; only for `TextCells`."""
         if not len(rows):
@@ -135,7 +144,12 @@ class Chunk:
 
 
 def read_chunks(
-    path: str | os.PathLike[str], columns: Sequence[str], *, decimals: bool = False, progress: bool | None = None
+    path: str | os.PathLike[str],
+    columns: Sequence[str],
+    *,
+    decimals: bool = False,
+    progress: bool | None = None,
+    keep_empty_rows: bool = False,
 ) -> Iterator[Chunk]:
     """Some columns of a CSV or Parquet file as text, at most `CHUNK_ROWS` rows at a time.
 
@@ -147,6 +161,7 @@ def read_chunks(
         columns: names of the columns.
         decimals: keep a decimal in whole numbers of a Parquet file's columns of floats (`61110.0`).
         progress: show a progress bar; None: for large files where somebody is watching.
+        keep_empty_rows: give the rows of a CSV file without any value as well.
 
     Raises:
         UsageError: if the file is missing, of another kind, not UTF-8 or damaged, lacks a column, or has rows with more
@@ -160,7 +175,7 @@ def read_chunks(
     if _is_parquet(path):
         yield from _parquet_chunks(path, columns, decimals, progress)
     else:
-        yield from _csv_chunks(path, names, columns, progress)
+        yield from _csv_chunks(path, names, columns, progress, keep_empty_rows)
 
 
 def column_names(path: str | os.PathLike[str]) -> list[str]:
@@ -306,7 +321,9 @@ class _WithHeader:
         raise NotImplementedError
 
 
-def _csv_chunks(path: Path, header: list[str], columns: Sequence[str], progress: bool | None) -> Iterator[Chunk]:
+def _csv_chunks(
+    path: Path, header: list[str], columns: Sequence[str], progress: bool | None, keep_empty_rows: bool
+) -> Iterator[Chunk]:
     import pandas as pd
 
     width = len(header)
@@ -341,7 +358,7 @@ def _csv_chunks(path: Path, header: list[str], columns: Sequence[str], progress:
                     cells = {name: TextCells(frame[str(i)].to_numpy()) for name, i in position.items()}
                     chunk = Chunk(cells, np.arange(next_row, next_row + len(frame), dtype=np.int64))
                     next_row += len(frame)
-                    blank = chunk.blank()
+                    blank = np.zeros(0, dtype=np.int64) if keep_empty_rows else chunk.blank()
                     if len(blank) and len(position) < width:
                         # Columns that are not read may hold values.
                         empty = _empty(records, set(chunk.row_numbers[blank].tolist()))

@@ -122,15 +122,16 @@ def summarise(counts: Mapping[str, np.ndarray]) -> dict:
     codes is the true one; precision, recall and F1 = 2 TP / (predicted + true) are over codes. A share of nothing
     is NaN.
     """
-    summary = {**_figures(counts["all"]), "by_codes": {}, "by_language": {}}
+    summary = {**figures_of(counts["all"]), "by_codes": {}, "by_language": {}}
     for group, numbers in counts.items():
         kind, _, name = group.partition("/")
         if name and numbers[0]:
-            summary[{"codes": "by_codes", "language": "by_language"}[kind]][name] = _figures(numbers)
+            summary[{"codes": "by_codes", "language": "by_language"}[kind]][name] = figures_of(numbers)
     return summary
 
 
-def _figures(numbers: np.ndarray) -> dict[str, float]:
+def figures_of(numbers: np.ndarray) -> dict[str, float]:
+    """Figures in percent from the five numbers of `COUNTED`, as in `summarise`."""
     rows, exact, true_positive, predicted, true = (int(number) for number in numbers)
     return {
         "rows": rows,

@@ -519,6 +519,8 @@ def _notes(
         notes.append(f"{count(report.rows_dropped, 'row')} left out, listed in {REJECTED_FILE}: {reasons}")
     if report.rows_empty:
         notes.append(f"{count(report.rows_empty, 'empty row')} passed over")
+    if table.unticked_rows:
+        notes.append(f"{count(table.unticked_rows, 'row')} of a review that nobody ticked passed over")
     if language_col is None and language == UNKNOWN_LANGUAGE and LANGUAGE_COLUMN in table.columns:
         notes.append(f"The table's column {LANGUAGE_COLUMN!r} is not used: --language-col {LANGUAGE_COLUMN} would")
     blank = [i for i, value in enumerate(table.language_values) if not value.strip()]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from histocc.errors import UsageError
+from histocc.files.review import CHECKED, is_review
 from histocc.files.tables import Chunk, TextCells, as_text, column_names, columns_fault, read_chunks
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Table:
         language_values: the distinct languages.
         row_numbers: int64 [N], the rows as a spreadsheet numbers them: the header is row 1.
         empty_rows: how many rows without any value were passed over.
+        unticked_rows: of a table to check by hand, how many rows were passed over since nobody ticked them.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Table:
     language_values: list[str]
     row_numbers: np.ndarray
     empty_rows: int
+    unticked_rows: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -92,22 +95,27 @@ def read_table(
         UsageError: if the file is missing, of another kind, not UTF-8, damaged or empty, or lacks a column.
     """
     wanted = [input_col, *target_cols, *([language_col] if language_col is not None else [])]
-    if isinstance(dataset, (str, Path)):
-        name = Path(dataset).name
-        columns = column_names(dataset)
+    is_file = isinstance(dataset, (str, Path))
+    name = Path(dataset).name if is_file else "the table"
+    columns = column_names(dataset) if is_file else [str(column) for column in dataset.columns]
+    reviewed = is_review(columns)
+    if reviewed:
+        wanted.append(CHECKED)
+    if is_file:
         chunks = read_chunks(dataset, wanted, decimals=True, progress=progress)
     else:
-        name = "the table"
-        columns = [str(column) for column in dataset.columns]
         chunks = iter([_frame_chunk(dataset, wanted)])
-
     code_values, language_values = Interner(), Interner()
     texts: list[str] = []
     codes: list[np.ndarray] = []
     languages: list[np.ndarray] = []
     row_numbers: list[np.ndarray] = []
-    empty_rows = 0
+    empty_rows = unticked_rows = 0
     for chunk in chunks:
+        if reviewed:
+            ticked = [i for i, mark in enumerate(chunk[CHECKED].tolist()) if mark.strip()]
+            unticked_rows += len(chunk) - len(ticked)
+            chunk = chunk.at(np.array(ticked, dtype=np.int64))
         texts += chunk[input_col].tolist()
         codes.append(np.stack([_renumber(chunk, column, code_values) for column in target_cols], axis=1))
         if language_col is not None:
@@ -117,6 +125,8 @@ def read_table(
         row_numbers.append(chunk.row_numbers)
         empty_rows += chunk.empty_rows
     if not texts:
+        if unticked_rows:
+            raise UsageError(f"no row of {name} is ticked in the column {CHECKED!r}: tick those whose codes are right")
         raise UsageError(f"{name} has a header but no rows: there is nothing to learn from")
     return Table(
         name=name,
@@ -128,6 +138,7 @@ def read_table(
         language_values=language_values.strings(),
         row_numbers=np.concatenate(row_numbers),
         empty_rows=empty_rows,
+        unticked_rows=unticked_rows,
     )
 
 

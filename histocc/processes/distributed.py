@@ -142,6 +142,20 @@ class Processes:
                 raise PeerFailure
             time.sleep(0.2)
 
+    def meet(self, name: str) -> None:
+        """Wait until all processes are here, however long it takes; a failure of one ends the wait.
+
+        No collective is involved, so no timeout ends it. `name` is used once in a run.
+        """
+        if self.store is None:
+            return
+        key = f"histocc/met/{name}"
+        self.store.add(key, 1)
+        while self.store.add(key, 0) < self.world_size:
+            if self.store.check([_FAILED]):
+                raise PeerFailure
+            time.sleep(0.2)
+
     def claim_failure(self) -> bool:
         """Say that this process failed; True if it is the first one, whose message people should see."""
         if self.store is None:

@@ -105,6 +105,7 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
         on_evaluation=shared.callbacks(options, step) if processes.is_main else [],
         save_extra={
             "settings": settings,
+            "languages": shared.known_languages(data["Languages"]),
             **describe_model(coding_system("hisco"), stored),
             "best_weights": run_folder.best_weights(options.name),
         },

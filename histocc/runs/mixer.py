@@ -41,9 +41,6 @@ from histocc.weights import InitialWeights
 if TYPE_CHECKING:
     from transformers import CanineModel
 
-# Languages told apart in the figures by language; past this many the column is hardly a language.
-_MOST_LANGUAGES = 64
-
 
 @dataclass(frozen=True)
 class MixerData:
@@ -161,6 +158,7 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
         save_extra={
             "key": dict(key) if key is not None else None,
             "settings": settings,
+            "languages": shared.known_languages(data.train.languages),
             **describe_model(system, stored),
         },
     )
@@ -269,7 +267,7 @@ def _loaders(options: MixerOptions, processes: Processes, data: MixerData) -> tu
 
 def _evaluated_codes(data: MixerData) -> EvaluatedCodes:
     languages = data.val.languages
-    if len(languages) > _MOST_LANGUAGES:
+    if shared.known_languages(languages) is None:
         return EvaluatedCodes(data.system.formatter)
     return EvaluatedCodes(data.system.formatter, languages, torch.as_tensor(data.val.language_index))
 

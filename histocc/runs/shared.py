@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,14 @@ from histocc.training.reporting import header
 from histocc.training.resume import Position, steps_of_run
 from histocc.training.schedule import steps_per_epoch, warmup_steps
 from histocc.training.tensorboard import TensorBoardCallback
+
+# Past this many the column of languages is hardly one of languages.
+_MOST_LANGUAGES = 64
+
+
+def known_languages(languages: Sequence[str]) -> list[str] | None:
+    """The languages of the training data, to be told apart and noted; None where there are too many for that."""
+    return list(languages) if len(languages) <= _MOST_LANGUAGES else None
 
 
 def make_context(options: RunOptions, processes: Processes) -> RunContext:

@@ -1,0 +1,425 @@
+"""`histocc evaluate`: how good a model is on a table whose codes are known."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histocc.errors import Problems, UsageError
+from histocc.files import run_folder
+from histocc.files.atomic import write_atomically
+from histocc.files.review import CHECKED, SAMPLE, is_review
+from histocc.files.tables import column_names, columns_fault, file_fault, read_chunks
+from histocc.metrics.code_sets import figures_of
+from histocc.metrics.predictions import (
+    best_threshold,
+    count_sets,
+    grouped_figures,
+    interval,
+    leading_digits,
+    reliability,
+    same_answer,
+)
+from histocc.prediction.coder import Coded
+from histocc.prediction.coders import LoadedModel, ModelCoder
+from histocc.prediction.loading import load_model
+from histocc.prediction.pairs import NO_TEXT, Pairs
+from histocc.prediction.review import RANDOM
+from histocc.prediction.threshold_table import ALL_LANGUAGES, Threshold, write_thresholds
+from histocc.prediction.work import ShrinkingBatches
+from histocc.processes.distributed import Processes
+from histocc.runs import command_line as cli
+from histocc.runs.predict import add_model_arguments, add_text_arguments
+from histocc.training.precision import Precision
+
+# Fewer rows of a language say too little about its threshold.
+_FEWEST_ROWS = 30
+_NO_CODES = frozenset({"", "?"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """The flags of `histocc evaluate`; names are those of the flags."""
+
+    model: str
+    input: str
+    output: str
+    input_col: str = "occ1"
+    language: str | None = None
+    language_col: str | None = None
+    target_cols: list[str] | None = None
+    training_data: list[str] | None = None
+    training_col: str = "occ1"
+    method: str | None = None
+    threshold: float | None = None
+    top_k: int = 5
+    batch_size: int = 256
+    thresholds: bool = True
+    overwrite: bool = False
+    encoder: str | None = None
+    use_amp: bool = False
+    amp_dtype: str = "auto"
+    tf32: bool = True
+
+    @classmethod
+    def from_namespace(cls, args: argparse.Namespace) -> EvaluateOptions:
+        """The options of a parsed command line."""
+        return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = cli.ScriptParser(
+        prog="histocc evaluate",
+        description="Judge a model on a table whose codes are known.",
+        epilog="Example: histocc evaluate --model runs/mine --input test.csv --target-cols code_1 --output judged",
+    )
+    table = parser.add_argument_group("table")
+    add_text_arguments(table)
+    table.add_argument("--target-cols", nargs="+", default=None, help="columns of the true codes (the model's own)")
+    table.add_argument("--output", required=True, help="folder for evaluation.json, groups.csv and reliability.csv")
+    table.add_argument("--overwrite", action="store_true", help="replace an evaluation that is there")
+    table.add_argument(
+        "--training-data",
+        nargs="+",
+        default=None,
+        help="tables that were trained on: tells texts seen and unseen apart",
+    )
+    table.add_argument("--training-col", default="occ1", help="their column of descriptions")
+    add_model_arguments(parser)
+    answer = parser.add_argument_group("answer")
+    answer.add_argument("--threshold", type=float, default=None, help="as for histocc predict")
+    answer.add_argument(
+        "--top-k", type=cli.positive_int, default=5, help="flat: how many of the best codes count as found"
+    )
+    answer.add_argument(
+        "--thresholds",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write the thresholds with the best F1 beside the model (thresholds.csv), where histocc predict uses them",
+    )
+    return parser
+
+
+@dataclass
+class Labelled:
+    """A table with its true codes.
+
+    Attributes
+    ----------
+    pairs
+        Distinct pairs of text and language.
+    pair_of_row
+        Of each judged row, int32 [N].
+    true
+        The true codes of each judged row.
+    samples
+        In a review table, how each row was chosen; else empty.
+    left_out
+        Rows that are not judged, by reason.
+    """
+
+    pairs: Pairs
+    pair_of_row: np.ndarray
+    true: list[tuple[str, ...]]
+    samples: list[str]
+    left_out: dict[str, int]
+
+
+def check_options(options: EvaluateOptions) -> None:
+    """Raise one UsageError with all that is wrong with flags and files, as far as it shows without the model."""
+    problems = Problems()
+    for flag, path in (("--input", options.input), *(("--training-data", p) for p in options.training_data or ())):
+        fault = file_fault(Path(path))
+        if fault is None:
+            column = options.training_col if flag == "--training-data" else options.input_col
+            wanted = [column, *([options.language_col] if options.language_col and flag == "--input" else [])]
+            names = problems.run(column_names, path)
+            fault = None if names is None else columns_fault(str(path), names, wanted, f"Name it with {flag}'s column")
+        if fault:
+            problems.add(f"{flag}: {fault}")
+    folder = Path(options.output)
+    problems.run(cli.check_folder, folder, "--output")
+    if (folder / "evaluation.json").exists() and not options.overwrite:
+        problems.add(f"{folder / 'evaluation.json'} is there already: --overwrite replaces it")
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        problems.add(f"--threshold is {options.threshold}; it must lie in 0..1")
+    problems.raise_if_any()
+
+
+def read_labelled(options: EvaluateOptions, loaded: LoadedModel) -> Labelled:
+    """Read the table; codes that the system writes as class indices are turned into codes.
+
+    Raises
+    ------
+    UsageError
+        A column is missing, a cell holds no code, or no row can be judged.
+    """
+    source = Path(options.input)
+    names = column_names(source)
+    targets = list(options.target_cols or loaded.system.columns)
+    fault = columns_fault(str(source), names, targets, "Name the columns of the true codes with --target-cols")
+    if fault:
+        raise UsageError(fault)
+    holds_classes = loaded.system.holds_classes and set(targets) <= set(loaded.system.columns)
+    reviewed = is_review(names)
+    language_col = options.language_col or ("lang" if reviewed else None)
+    columns = [options.input_col, *targets, *([language_col] if language_col else [])]
+    pairs, numbers, true, samples = Pairs(), [], [], []
+    left_out = {"without a text": 0, "without a true code": 0, "not ticked": 0}
+    for chunk in read_chunks(source, list(dict.fromkeys(columns + ([CHECKED, SAMPLE] if reviewed else [])))):
+        own = pairs.number(chunk, options.input_col, language_col, options.language or "unk")
+        codes = list(zip(*(chunk[name].tolist() for name in targets)))
+        ticked = chunk[CHECKED].tolist() if reviewed else None
+        sample = chunk[SAMPLE].tolist() if reviewed else None
+        for i, (number, cells) in enumerate(zip(own.tolist(), codes)):
+            found = tuple(
+                _code(cell.strip(), holds_classes, loaded, source, int(chunk.row_numbers[i]))
+                for cell in cells
+                if cell.strip() not in _NO_CODES
+            )
+            if ticked is not None and not ticked[i].strip():
+                left_out["not ticked"] += 1
+            elif number == NO_TEXT:
+                left_out["without a text"] += 1
+            elif not found:
+                left_out["without a true code"] += 1
+            else:
+                numbers.append(number)
+                true.append(found)
+                if sample is not None:
+                    samples.append(sample[i])
+    if not true:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count) or "it has no rows"
+        raise UsageError(f"no row of {source} can be judged: {reasons}")
+    return Labelled(pairs, np.array(numbers, dtype=np.int32), true, samples, {k: v for k, v in left_out.items() if v})
+
+
+def _code(cell: str, holds_classes: bool, loaded: LoadedModel, source: Path, row: int) -> str:
+    if not holds_classes:
+        return cell
+    try:
+        return loaded.system.formatter.code_from_class(int(float(cell)))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{source}, row {row}: {cell!r} is no class index of {loaded.system.name}: {error}") from error
+
+
+def evaluate(options: EvaluateOptions, processes: Processes) -> int:
+    """The command: check, load the model, read the table, code its texts, judge, write."""
+    if processes.world_size > 1:
+        raise UsageError("histocc evaluate runs in one process: start it without torchrun")
+    check_options(options)
+    loaded = load_model(options.model, processes.device, encoder=options.encoder)
+    coder = loaded.coder(
+        options.method,
+        threshold=options.threshold,
+        autocast=Precision(processes.device, options.use_amp, options.amp_dtype).autocast,
+    )
+    table = read_labelled(options, loaded)
+    coded = _code_all(table.pairs, coder, options.batch_size)
+    result, thresholds = judge(options, table, coder, coded)
+    folder = Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder, result)
+    lines = _summary(result, table, folder)
+    if options.thresholds and thresholds and loaded.folder is not None:
+        path = loaded.folder / run_folder.THRESHOLDS
+        write_thresholds(path, coder.method, thresholds)
+        lines.append(f"Thresholds with the best F1, which histocc predict uses from now on: {path}")
+    print("\n".join(lines), flush=True)
+    return 0
+
+
+def _code_all(pairs: Pairs, coder: ModelCoder, batch_size: int) -> Coded:
+    from tqdm.auto import tqdm
+
+    order = pairs.longest_first()
+    shrinking = ShrinkingBatches(coder, print)
+    lots = []
+    with tqdm(total=len(order), unit=" texts", desc="Coding", disable=None) as bar:
+        for start in range(0, len(order), batch_size):
+            part = order[start : start + batch_size]
+            lots.append(shrinking([pairs.texts[i] for i in part], [pairs.languages[i] for i in part]))
+            bar.update(len(part))
+    back = np.argsort(order)
+    return Coded(*(np.concatenate(arrays)[back] for arrays in zip(*lots)))
+
+
+def judge(
+    options: EvaluateOptions, table: Labelled, coder: ModelCoder, coded: Coded
+) -> tuple[dict[str, Any], dict[str, Threshold]]:
+    """All figures, and the best threshold of each language with enough rows.
+
+    Parameters
+    ----------
+    options
+        The flags.
+    table
+        The rows to judge.
+    coder
+        What made the predictions; its thresholds are applied.
+    coded
+        The predictions for all pairs, without thresholds.
+    """
+    languages = [table.pairs.languages[i] for i in table.pair_of_row.tolist()]
+    of_rows = Coded(*(array[table.pair_of_row] for array in coded))
+    kept = coder.above_thresholds(of_rows, languages)
+    predicted = kept.sets()
+    counts = count_sets(predicted, table.true)
+    groups: dict[str, Sequence[Any]] = {
+        "language": languages,
+        "codes": [min(len(set(codes)), 3) for codes in table.true],
+    }
+    if options.training_data:
+        seen = _texts_of(options.training_data, options.training_col)
+        groups["in_training"] = [
+            "seen" if table.pairs.texts[i] in seen else "unseen" for i in table.pair_of_row.tolist()
+        ]
+    if table.samples:
+        groups["sample"] = table.samples
+    by = grouped_figures(counts, groups)
+    by["codes"] = {{"3": "3+"}.get(name, name): figures for name, figures in by["codes"].items()}
+    exact = counts[:, 1].astype(bool)
+    result: dict[str, Any] = {
+        "model": options.model,
+        "table": options.input,
+        "method": coder.method,
+        **figures_of(counts.sum(axis=0)),
+        "top_k": _top_k(of_rows, table.true, options.top_k),
+        "left_out": table.left_out,
+        "by": by,
+        "reliability": reliability(of_rows.confidence[:, 0], exact),
+    }
+    digits = _hierarchy(table.true)
+    if digits:
+        result["by"]["leading_digits"] = {
+            str(n): figures_of(
+                count_sets(
+                    [leading_digits(codes, n) for codes in predicted],
+                    [leading_digits(codes, n) for codes in table.true],
+                ).sum(axis=0)
+            )
+            for n in range(1, digits + 1)
+        }
+    if table.samples:
+        at_random = [i for i, sample in enumerate(table.samples) if sample == RANDOM]
+        low, high = interval(int(exact[at_random].sum()), len(at_random))
+        share = 100 * float(exact[at_random].mean()) if at_random else float("nan")
+        result["accuracy_of_the_source"] = {"rows": len(at_random), "right": share, "from": low, "to": high}
+    answer, share = same_answer(coded.sets() if coder.method != "flat" else _first_codes(coded))
+    result["most_frequent_answer"] = {"codes": "&".join(answer), "share_of_texts": 100 * share}
+    return result, _thresholds(of_rows, table.true, languages)
+
+
+def _first_codes(coded: Coded) -> list[tuple[str, ...]]:
+    return [(code,) for code in coded.codes[:, 0, 0].tolist()]
+
+
+def _texts_of(paths: Sequence[str], column: str) -> set[str]:
+    return {text for path in paths for chunk in read_chunks(path, [column]) for text in chunk[column].tolist()}
+
+
+def _top_k(coded: Coded, true: Sequence[tuple[str, ...]], k: int) -> dict[str, float]:
+    """Share of rows, in percent, whose true codes are all among the first k codes that the model thinks of."""
+    ordered = coded.codes.reshape(len(true), -1).tolist()
+    found = [set(codes) <= set(list(dict.fromkeys(filter(None, row)))[:k]) for row, codes in zip(ordered, true)]
+    return {"k": k, "all_codes_found": 100 * float(np.mean(found))}
+
+
+def _hierarchy(true: Sequence[tuple[str, ...]]) -> int | None:
+    """Digits of the codes where all have the same number of them; None where the system is no hierarchy of digits."""
+    distinct = {code for codes in true for code in codes if not code.startswith("-")}
+    lengths = {len(code) for code in distinct}
+    if len(lengths) != 1 or not all(code.isascii() and code.isdigit() for code in distinct):
+        return None
+    return lengths.pop()
+
+
+def _thresholds(coded: Coded, true: Sequence[tuple[str, ...]], languages: Sequence[str]) -> dict[str, Threshold]:
+    """The best threshold over all rows, and for each language with enough of them."""
+    codes = coded.codes[:, 0]
+    right = np.array([[code in wanted for code in row] for row, wanted in zip(codes.tolist(), map(set, true))])
+    there = np.isfinite(coded.code_confidence[:, 0])
+    numbers = np.array([len(set(wanted)) for wanted in true])
+    found = {}
+    names = np.array(languages, dtype=object)
+    for language in (ALL_LANGUAGES, *sorted(set(languages))):
+        rows = np.ones(len(true), dtype=bool) if language == ALL_LANGUAGES else names == language
+        if rows.sum() >= _FEWEST_ROWS:
+            cells = there & rows[:, None]
+            threshold, f1 = best_threshold(coded.code_confidence[:, 0][cells], right[cells], int(numbers[rows].sum()))
+            found[language] = Threshold(threshold, f1, int(rows.sum()))
+    return found
+
+
+def _write(folder: Path, result: Mapping[str, Any]) -> None:
+    text = json.dumps(_plain(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    groups = [
+        {"by": kind, "group": name, **figures}
+        for kind, members in {"all": {"": figures_of_result(result)}, **result["by"]}.items()
+        for name, figures in members.items()
+    ]
+    for name, content in (
+        ("groups.csv", _csv(groups)),
+        ("reliability.csv", _csv(result["reliability"])),
+        ("evaluation.json", text),
+    ):
+        write_atomically(folder / name, lambda file, content=content: file.write(content.encode()))
+
+
+def figures_of_result(result: Mapping[str, Any]) -> dict[str, float]:
+    """The figures over all rows."""
+    return {name: result[name] for name in ("rows", "exact_set_acc", "precision", "recall", "f1")}
+
+
+def _plain(value: Any) -> Any:
+    """For JSON, which has no NaN: what is undefined is null."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {n: "" if v != v else round(v, 4) if isinstance(v, float) else v for n, v in row.items()} for row in rows
+        )
+    return text.getvalue()
+
+
+def _summary(result: Mapping[str, Any], table: Labelled, folder: Path) -> list[str]:
+    def line(name: str, figures: Mapping[str, float]) -> str:
+        shown = ", ".join(f"{key} {figures[key]:.1f}" for key in ("exact_set_acc", "precision", "recall", "f1"))
+        return f"{name}: {figures['rows']:,} rows, {shown}"
+
+    lines = [line(f"{result['table']} by the method {result['method']}, in percent", figures_of_result(result))]
+    for kind, members in result["by"].items():
+        lines += [f"  {line(f'{kind} {name}', figures)}" for name, figures in list(members.items())[:10]]
+    if table.left_out:
+        lines.append("not judged: " + ", ".join(f"{count:,} rows {why}" for why, count in table.left_out.items()))
+    source = result.get("accuracy_of_the_source")
+    if source and source["rows"]:
+        lines.append(
+            f"Of {source['rows']:,} rows drawn at random {source['right']:.1f} % are right; of the whole source it is, "
+            f"with 95 % confidence, {source['from']:.1f} to {source['to']:.1f} %."
+        )
+    lines.append(f"All figures are in {folder}")
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with the arguments `argv`; return the exit code."""
+    return cli.run_script(evaluate, EvaluateOptions.from_namespace(build_parser().parse_args(argv)))

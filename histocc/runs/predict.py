@@ -1,0 +1,310 @@
+"""`histocc predict`: a table of descriptions in, the same table with codes out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histocc.errors import Problems, UsageError
+from histocc.files.tables import column_names, columns_fault, file_fault, read_chunks
+from histocc.metrics.predictions import same_answer
+from histocc.prediction.coder import Coded
+from histocc.prediction.coders import METHODS, LoadedModel, ModelCoder
+from histocc.prediction.loading import load_model
+from histocc.prediction.output import is_parquet, new_columns, write_predictions
+from histocc.prediction.pairs import Pairs, collect_pairs
+from histocc.prediction.review import write_review
+from histocc.prediction.work import Work, code_pairs
+from histocc.processes.distributed import Processes
+from histocc.runs import command_line as cli
+from histocc.training.precision import AMP_DTYPES, Precision
+
+# Past this share of one answer among distinct texts a model has learnt nothing that helps.
+_ONE_ANSWER, _FEWEST_TEXTS = 0.9, 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """The flags of `histocc predict`; names are those of the flags."""
+
+    model: str
+    input: str
+    output: str
+    input_col: str = "occ1"
+    language: str | None = None
+    language_col: str | None = None
+    method: str | None = None
+    threshold: float | None = None
+    top_k: int = 1
+    batch_size: int = 256
+    keep_cols: list[str] | None = None
+    descriptions: str | None = None
+    for_spreadsheets: bool = False
+    overwrite: bool = False
+    review: str | None = None
+    review_rows: int = 300
+    encoder: str | None = None
+    use_amp: bool = False
+    amp_dtype: str = "auto"
+    tf32: bool = True
+
+    @classmethod
+    def from_namespace(cls, args: argparse.Namespace) -> PredictOptions:
+        """The options of a parsed command line."""
+        return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that name a model and how it computes; `predict` and `evaluate` share them."""
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model",
+        required=True,
+        help="run folder, checkpoint file, exported folder, or name of a published model (OccCANINE_s2s_mix, ...)",
+    )
+    model.add_argument(
+        "--encoder", default=None, help="encoder of a file that does not say which it has: a folder (CANINE-s)"
+    )
+    model.add_argument(
+        "--method",
+        choices=METHODS,
+        default=None,
+        help="flat: the flat head; greedy: the decoder, token by token; full: the decoder on every code of the key "
+        "(greedy for models with a decoder, else flat)",
+    )
+    model.add_argument("--batch-size", type=cli.positive_int, default=256, help="texts at a time; halved if too many")
+    model.add_argument("--use-amp", action="store_true", help="compute in mixed precision (GPU)")
+    model.add_argument("--amp-dtype", choices=AMP_DTYPES, default="auto", help="type of mixed precision")
+    model.add_argument(
+        "--tf32", action=argparse.BooleanOptionalAction, default=True, help="TensorFloat-32 products on newer GPUs"
+    )
+
+
+def add_text_arguments(parser: argparse._ArgumentGroup) -> None:
+    """Flags that say where texts and languages stand."""
+    parser.add_argument("--input", required=True, help="table with descriptions, CSV (UTF-8, commas) or Parquet")
+    parser.add_argument("--input-col", default="occ1", help="column of the descriptions")
+    parser.add_argument("--language", default=None, help="language of all rows, or of those without one (unk)")
+    parser.add_argument("--language-col", default=None, help="column of the languages")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = cli.ScriptParser(
+        prog="histocc predict",
+        description="Code a table of occupational descriptions with a trained model.",
+        epilog="Example: histocc predict --model runs/mine --input census.csv --input-col occupation --language da "
+        "--output coded.csv",
+    )
+    table = parser.add_argument_group("table")
+    add_text_arguments(table)
+    table.add_argument("--output", required=True, help="file to write, CSV or Parquet by its ending")
+    table.add_argument("--keep-cols", nargs="*", default=None, help="columns of the table to keep (all)")
+    table.add_argument("--overwrite", action="store_true", help="replace an output that is there")
+    table.add_argument(
+        "--for-spreadsheets", action="store_true", help='CSV: write codes as ="01110", so that zeros are not eaten'
+    )
+    table.add_argument(
+        "--descriptions", default=None, help="table with the columns system_code, desc: adds desc_1, ... to the output"
+    )
+    add_model_arguments(parser)
+    answer = parser.add_argument_group("answer")
+    answer.add_argument(
+        "--threshold",
+        type=float,
+        default=None,
+        help="codes with less confidence are left out, 0..1 (thresholds.csv beside the model; else flat 0.5, others 0)",
+    )
+    answer.add_argument(
+        "--top-k", type=cli.positive_int, default=1, help="greedy: so many alternatives for each text, best first"
+    )
+    answer.add_argument("--review", default=None, help="also write a table of rows to check by hand")
+    answer.add_argument("--review-rows", type=cli.positive_int, default=300, help="its rows")
+    return parser
+
+
+def check_options(options: PredictOptions) -> list[str]:
+    """Raise one UsageError with all that is wrong with flags and files; return the table's columns to keep."""
+    problems = Problems()
+    source, target = Path(options.input), Path(options.output)
+    kept: list[str] = []
+    fault = file_fault(source)
+    if fault:
+        problems.add(f"--input: {fault}")
+    else:
+        names = problems.run(column_names, source) or []
+        wanted = [options.input_col, *([options.language_col] if options.language_col else [])]
+        if names:
+            fault = columns_fault(str(source), names, wanted, "Name them with --input-col and --language-col")
+            if fault:
+                problems.add(fault)
+            kept = names if options.keep_cols is None else options.keep_cols
+            fault = columns_fault(str(source), names, kept, "Name columns that it has with --keep-cols")
+            if fault:
+                problems.add(fault)
+    for flag, path in (("--output", target), *([("--review", Path(options.review))] if options.review else [])):
+        if path.exists() and (path.is_dir() or not options.overwrite):
+            what = "is a folder: name a file" if path.is_dir() else "is there already: --overwrite replaces it"
+            problems.add(f"{flag} {path} {what}")
+        problems.run(cli.check_folder, path.parent, flag)
+    if target.absolute() == source.absolute():
+        problems.add(f"--output {target} is the input itself: give another file")
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        problems.add(f"--threshold is {options.threshold}; it must lie in 0..1")
+    if options.for_spreadsheets and is_parquet(target):
+        problems.add("--for-spreadsheets is for CSV; a Parquet file keeps codes as text anyway")
+    problems.raise_if_any()
+    return kept
+
+
+def read_descriptions(path: str) -> dict[str, str]:
+    """Description of each code, from the columns system_code and desc of a table; the first of each code counts.
+
+    Raises
+    ------
+    UsageError
+        The table cannot be read or lacks one of them.
+    """
+    known: dict[str, str] = {}
+    for chunk in read_chunks(path, ["system_code", "desc"]):
+        for code, text in zip(chunk["system_code"].tolist(), chunk["desc"].tolist()):
+            known.setdefault(code, text)
+    return known
+
+
+def predict(options: PredictOptions, processes: Processes) -> int:
+    """The command: check, load the model, find the distinct texts, code them, write."""
+    kept = check_options(options)
+    descriptions = None if options.descriptions is None else read_descriptions(options.descriptions)
+    loaded = load_model(options.model, processes.device, encoder=options.encoder)
+    coder = loaded.coder(
+        options.method,
+        threshold=options.threshold,
+        alternatives=options.top_k,
+        autocast=Precision(processes.device, options.use_amp, options.amp_dtype).autocast,
+    )
+    clash = [name for name in _new_columns(coder, descriptions) if name in kept]
+    if clash:
+        raise UsageError(
+            f"{options.input} has a column {clash[0]!r}, which the output needs for itself: rename it, or name the "
+            f"columns to keep without it (--keep-cols)"
+        )
+    source, target = Path(options.input), Path(options.output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.with_name(f".{target.name}.partial")
+    task = _task(options, loaded, coder)
+    processes.main_first("work", lambda: Work(folder, task))
+    work = Work(folder, task)
+    rows_file = work.rows_file if processes.is_main else Path("/dev/null")
+    pairs, rows = collect_pairs(source, options.input_col, options.language_col, options.language or "unk", rows_file)
+    _check_languages(pairs, loaded, options)
+    if not rows:
+        raise UsageError(f"{source} has no rows: there is nothing below its header")
+
+    code_pairs(pairs, coder, options.batch_size, work, processes, warn=lambda line: print(line, flush=True))
+    processes.meet("coded")
+    processes.main_first("output", lambda: _finish(options, coder, pairs, work, kept, descriptions))
+    return 0
+
+
+def _finish(
+    options: PredictOptions,
+    coder: ModelCoder,
+    pairs: Pairs,
+    work: Work,
+    kept: list[str],
+    descriptions: Mapping[str, str] | None,
+) -> None:
+    """Write output and review from the work of all processes, and say what came of it."""
+    coded = coder.above_thresholds(work.results(len(pairs), coder), pairs.languages)
+    added = new_columns(coded, coder.method, descriptions, for_spreadsheets=options.for_spreadsheets)
+    pair_of_row = np.memmap(work.rows_file, dtype=np.int32, mode="r")
+    source, target = Path(options.input), Path(options.output)
+    try:
+        write_predictions(source, target, kept, pair_of_row, added, for_spreadsheets=options.for_spreadsheets)
+    except OSError as error:
+        raise UsageError(
+            f"{target} cannot be written: {error.strerror or error}. What is coded so far is kept in {work.folder}, "
+            "and used when the same command is given again"
+        ) from error
+    blank = int((pair_of_row < 0).sum())
+    lines = [
+        f"{len(pair_of_row):,} rows coded ({len(pairs):,} distinct texts) by the method {coder.method}: {target}",
+    ]
+    if blank:
+        lines.append(f"{blank:,} rows have no text in {options.input_col!r}, and no code")
+    answers = coded.sets()
+    empty = sum(rows for rows, found in zip(pairs.rows, answers) if not found)
+    if empty:
+        lines.append(f"{empty:,} rows have a text and no code: no code was sure enough (--threshold)")
+    warning = _one_answer(answers, coder)
+    if warning:
+        lines.append(warning)
+    if options.review is not None:
+        number = write_review(Path(options.review), pairs, pair_of_row, coded, options.review_rows)
+        lines.append(
+            f"{number:,} rows to check by hand: {options.review}. Correct the codes, tick the rows in the column "
+            "'checked', and give the table to histocc evaluate and finetune.py"
+        )
+    print("\n".join(lines), flush=True)
+    work.remove()
+
+
+def _one_answer(answers: list[tuple[str, ...]], coder: ModelCoder) -> str | None:
+    """A warning where nearly all distinct texts get the same codes; None where they do not."""
+    if len(answers) < _FEWEST_TEXTS:
+        return None
+    answer, share = same_answer(answers)
+    if share < _ONE_ANSWER:
+        return None
+    instead = "use --method greedy" if coder.method == "flat" and coder.has_decoder else "train it longer"
+    return (
+        f"Warning: {share:.0%} of the distinct texts get one and the same answer, {'&'.join(answer) or 'no code'}: "
+        f"this {'head' if coder.method == 'flat' else 'model'} has learnt next to nothing. Do not use them; {instead}"
+    )
+
+
+def _new_columns(coder: ModelCoder, descriptions: Mapping[str, str] | None) -> list[str]:
+    shape = (0, coder.alternatives, coder.max_codes)
+    nothing = Coded(np.empty(shape, dtype=object), np.empty(shape), np.empty(shape[:2]))
+    return list(new_columns(nothing, coder.method, descriptions))
+
+
+def _check_languages(pairs: Pairs, loaded: LoadedModel, options: PredictOptions) -> None:
+    known = loaded.languages
+    if known is None:
+        return
+    unknown: dict[str, int] = {}
+    for language, rows in zip(pairs.languages, pairs.rows):
+        if language not in known and language != "unk":
+            unknown[language] = unknown.get(language, 0) + rows
+    if unknown:
+        listed = ", ".join(f"{name!r} ({rows:,} rows)" for name, rows in list(unknown.items())[:10])
+        where = f"column {options.language_col!r}" if options.language_col else "--language"
+        raise UsageError(
+            f"{where} of {options.input} names languages that the model does not know: {listed}. It knows "
+            f"{', '.join(sorted(known))}, and unk for any other; correct them, or leave the language out"
+        )
+
+
+def _task(options: PredictOptions, loaded: LoadedModel, coder: ModelCoder) -> dict[str, Any]:
+    """All that the predictions depend on."""
+    status = Path(options.input).stat()
+    return {
+        "input": str(Path(options.input).absolute()),
+        "state": [status.st_size, status.st_mtime_ns],
+        "columns": [options.input_col, options.language_col, options.language],
+        "model": loaded.identity,
+        "coder": coder.identity,
+        "batch_size": options.batch_size,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with the arguments `argv`; return the exit code."""
+    return cli.run_script(predict, PredictOptions.from_namespace(build_parser().parse_args(argv)))
