@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from histocc.errors import Problems
 from histocc.files import run_folder
+from histocc.files.folders import check_folder
 from histocc.formatter import BlockyFormatter, CodingSystem, general_system
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
@@ -114,7 +115,7 @@ def check_arguments(options: FinetuneOptions) -> Descriptions | None:
     if options.target_cols is None:
         problems.add("--target-cols is missing: the names of the columns that hold the codes")
     if is_prepared(options.save_path):
-        problems.run(cli.check_folder, options.save_path, "--save-path")
+        problems.run(check_folder, options.save_path, "--save-path")
     else:
         checkpoints = [] if options.prepare_only else CheckpointFolder(options.folder).files()
         if checkpoints:

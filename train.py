@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from histocc.errors import Problems
+from histocc.files.folders import check_folder, make_folder
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
 from histocc.runs.options import LOG_INTERVAL, FlatOptions
@@ -82,7 +83,7 @@ def check_arguments(options: FlatOptions) -> None:
     problems = Problems()
     cli.check_shares(options, problems, "alt_prob", "dropout")
     cli.check_run_options(options, problems)
-    problems.run(cli.check_folder, options.save_dir, "--save-dir")
+    problems.run(check_folder, options.save_dir, "--save-dir")
     if options.max_len < 4:
         problems.add(
             f"--max-len is {options.max_len}; the encoder joins 4 characters to one position and needs as many"
@@ -105,7 +106,7 @@ def train(options: FlatOptions, processes: Processes) -> int:
     from histocc.runs.flat import run_flat
 
     check_arguments(options)
-    processes.main_first("folder", lambda: cli.make_folder(options.folder, "--save-dir"))
+    processes.main_first("folder", lambda: make_folder(options.folder, "--save-dir"))
     code = run_flat(options, processes)
     if processes.is_main and code == 0 and options.demo:
         print(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from histocc.errors import Problems
 from histocc.files import run_folder
+from histocc.files.folders import check_folder, make_folder
 from histocc.formatter import CodingSystem, coding_system, general_system
 from histocc.formatter.systems import SYSTEMS
 from histocc.processes.distributed import Processes
@@ -92,7 +93,7 @@ def check_arguments(options: TrainMixerOptions) -> None:
     if options.save_dir is None:
         problems.add("--save-dir is missing: the folder for checkpoints and logs")
     else:
-        problems.run(cli.check_folder, options.save_dir, "--save-dir")
+        problems.run(check_folder, options.save_dir, "--save-dir")
     if options.formatter == GENERAL_PURPOSE and not options.target_cols:
         problems.add("--formatter gpf needs --target-cols: the names of the columns that hold the codes")
     if options.key is not None and _system(options).codes is not None:
@@ -147,7 +148,7 @@ def _make_folder(options: TrainMixerOptions, key: Mapping[str, int] | None) -> N
     """The save folder and, where the codes are those of the data, its key."""
     from histocc.files.key import write_key
 
-    cli.make_folder(options.folder, "--save-dir")
+    make_folder(options.folder, "--save-dir")
     if key is not None and not (options.folder / run_folder.KEY).exists():
         write_key(key, options.folder / run_folder.KEY)
 

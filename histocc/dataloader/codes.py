@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any
@@ -11,14 +10,8 @@ from typing import Any
 import numpy as np
 
 from histocc.dataloader.rows import BadValueError, as_paths, smallest
+from histocc.files.missing import MISSING_SPELLINGS
 from histocc.files.tables import read_chunks
-
-# How other programs write an empty cell of a number column; none of them can be a class index.
-MISSING_NUMBERS = frozenset({"na", "n/a", "nan", "<na>", "none", "null"})
-
-
-# Python would also read `1_0`, `１２`, `1e1` and other things that are typing errors in a table.
-_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")
 
 
 def whole_number(text: str) -> int | None:
@@ -78,7 +71,7 @@ class CodeTable:
             The cell holds no code, or none that the key and the formatter know.
         """
         text = cell.strip() if self.holds_classes else cell
-        if not text.strip() or (self.holds_classes and text.lower() in MISSING_NUMBERS):
+        if not text.strip() or (self.holds_classes and text.lower() in MISSING_SPELLINGS):
             return -1
         if self.holds_classes:
             number = whole_number(text)

@@ -52,15 +52,11 @@ class TextCells:
         return self._values.tolist()
 
     def distinct(self) -> tuple[list[str], np.ndarray]:
-        """The texts in order of appearance, and the number of each row's, int64 [n]; a text may stand there twice."""
+        """The distinct texts in order of appearance, and the number of each row's, int64 [n]."""
         import pandas as pd
 
-        # Equal texts of a chunk are mostly one object (pandas makes each once), and addresses are compared much faster.
-        numbers, objects = pd.factorize(np.frombuffer(self._values.tobytes(), dtype=np.intp))
-        # With repeated indices the last assignment stays: backwards, the first row of each.
-        first = np.empty(len(objects), dtype=np.int64)
-        first[numbers[::-1]] = np.arange(len(numbers))[::-1]
-        return self._values[first].tolist(), numbers
+        numbers, texts = pd.factorize(self._values)
+        return texts.tolist(), numbers
 
     def take(self, rows: np.ndarray) -> TextCells:
         """The column of some of the rows."""

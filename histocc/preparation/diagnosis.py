@@ -8,18 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from histocc.files.missing import MISSING_SPELLINGS
 from histocc.formatter import EOS_IDX, BlockyFormatter
 
 from .table import Interner, Table
 
 UNKNOWN_CODE = "?"
 EXAMPLES = 10
-
-# What statistics programs and people write for "no code", lower-cased; blanks of any length count too.
-MISSING_SPELLINGS = frozenset(
-    {"?", "??", ".", "-", "--", "nan", "-nan", "none", "null", "na", "n.a.", "#na", "<na>", "n/a", "#n/a", "#n/a n/a"}
-    | {"1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
-)
 
 WHOLE_FLOAT = re.compile(r"(-?[0-9]+)\.0+")
 

@@ -13,6 +13,7 @@ import numpy as np
 from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
 from histocc.errors import Problems, UsageError
 from histocc.files.csv_lines import csv_line
+from histocc.files.folders import check_folder
 from histocc.files.key import read_key, write_key
 from histocc.files.tables import column_names, file_fault
 from histocc.formatter import BlockyFormatter
@@ -34,7 +35,7 @@ from .diagnosis import (
 )
 from .report import PreparationReport
 from .table import Table, read_column, read_table
-from .writing import SET_ASIDE, check_writable, distinct_ends, write_table, write_together
+from .writing import SET_ASIDE, distinct_ends, write_table, write_together
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -393,9 +394,7 @@ def check_arguments(
         problems.add(f"Column {input_col!r} cannot be both the text (--input-col) and the language (--language-col)")
     if not 0 < share_val < 1:
         problems.add(f"--share-val is {share_val}, but must lie between 0 and 1, such as 0.1 for a tenth of the rows")
-    unwritable = check_writable(save_path)
-    if unwritable:
-        problems.add(unwritable)
+    problems.run(check_folder, save_path, "--save-path")
     problems.raise_if_any()
 
 

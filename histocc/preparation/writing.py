@@ -99,18 +99,6 @@ def distinct_ends(columns: Sequence[tuple[Sequence[str], np.ndarray]]) -> tuple[
     return ends, end_ids
 
 
-def check_writable(folder: Path) -> str | None:
-    """What keeps files from being written to `folder`, which need not exist yet; None if nothing does."""
-    nearest = folder
-    while not os.path.lexists(nearest) and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        return f"The save path {folder} cannot be a folder: {nearest} is a file. Choose another --save-path"
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        return f"No permission to write to {nearest}: choose another --save-path than {folder}"
-    return None
-
-
 def write_together(
     folder: Path, files: Mapping[str, Callable[[Path], None]], obsolete: Sequence[str] = (), kept: Sequence[str] = ()
 ) -> None:

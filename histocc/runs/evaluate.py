@@ -16,6 +16,7 @@ import numpy as np
 from histocc.errors import Problems, UsageError
 from histocc.files import run_folder
 from histocc.files.atomic import write_atomically
+from histocc.files.folders import check_folder
 from histocc.files.review import CHECKED, SAMPLE, is_review
 from histocc.files.tables import column_names, columns_fault, file_fault, read_chunks
 from histocc.metrics.code_sets import figures_of
@@ -147,7 +148,7 @@ def check_options(options: EvaluateOptions) -> None:
         if fault:
             problems.add(f"{flag}: {fault}")
     folder = Path(options.output)
-    problems.run(cli.check_folder, folder, "--output")
+    problems.run(check_folder, folder, "--output")
     if (folder / "evaluation.json").exists() and not options.overwrite:
         problems.add(f"{folder / 'evaluation.json'} is there already: --overwrite replaces it")
     if options.threshold is not None and not 0 <= options.threshold <= 1:

@@ -16,6 +16,7 @@ import torch
 
 from histocc.errors import Problems, UsageError
 from histocc.files import run_folder
+from histocc.files.folders import check_folder
 from histocc.files.key import write_key
 from histocc.prediction.coders import LoadedModel
 from histocc.prediction.loading import load_model
@@ -58,7 +59,7 @@ def export(options: ExportOptions, processes: Processes) -> int:
     """The command: check, load the model, write the folder."""
     target = Path(options.output)
     problems = Problems()
-    problems.run(cli.check_folder, target, "--output")
+    problems.run(check_folder, target, "--output")
     if target.is_dir() and any(target.iterdir()):
         problems.add(f"--output {target} is a folder with something in it: name one that does not exist")
     problems.raise_if_any()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from histocc.errors import Problems, UsageError
+from histocc.files.folders import check_folder
 from histocc.files.tables import column_names, columns_fault, file_fault, read_chunks
 from histocc.metrics.predictions import same_answer
 from histocc.prediction.coder import Coded
@@ -151,7 +152,7 @@ def check_options(options: PredictOptions) -> list[str]:
         if path.exists() and (path.is_dir() or not options.overwrite):
             what = "is a folder: name a file" if path.is_dir() else "is there already: --overwrite replaces it"
             problems.add(f"{flag} {path} {what}")
-        problems.run(cli.check_folder, path.parent, flag)
+        problems.run(check_folder, path.parent, flag)
     if target.absolute() == source.absolute():
         problems.add(f"--output {target} is the input itself: give another file")
     if options.threshold is not None and not 0 <= options.threshold <= 1:

@@ -1,8 +1,9 @@
 """How fast a table is prepared: `python -m tests.benchmarks.preparation [--rows 1000000] [--codes 2000]`.
 
 Prints rows a second for the whole call, for its three parts (reading the CSV, the preparation itself, writing the
-files) and for the plain row-by-row implementation on a part of the table, all measured in one run. Processor time is
-what the work costs on one core; elapsed time also counts what other programs on the machine take.
+files), for the whole call where pandas writes the files, and for the plain row-by-row implementation on a part of the
+table, all measured in one run. Processor time is what the work costs on one core; elapsed time also counts what other
+programs on the machine take.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 
 from histocc.formatter import construct_general_purpose_formatter
 from histocc.preparation import pipeline, prepare
@@ -60,6 +62,14 @@ def timed(seconds: dict[str, np.ndarray], name: str, function):
     return wrapped
 
 
+def by_pandas(path: Path, header: list[str], texts: list[str], rows: np.ndarray, columns, _ids, progress=None) -> None:
+    """The files as pandas writes them, for comparison with `histocc.preparation.writing`."""
+    frame = pd.DataFrame({header[0]: np.array(texts, dtype=object)[rows]})
+    for name, (values, numbers) in zip(header[1:], columns):
+        frame[name] = np.array(values, dtype=object)[numbers[rows]]
+    frame.to_csv(path, index=False, lineterminator="\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -92,13 +102,21 @@ def main() -> None:
             ):
                 prepare(table, "occ1", formatter, Path(folder, f"out{i}"), 0.1, language_col="language", progress=False)
             seconds["preparation"] = seconds["whole call"] - seconds["reading"] - seconds["writing"]
+            with (
+                mock.patch.object(pipeline, "distinct_ends", lambda columns: (columns, None)),
+                mock.patch.object(pipeline, "write_table", by_pandas),
+                stopwatch(seconds, "by pandas"),
+            ):
+                out = Path(folder, f"pandas{i}")
+                prepare(table, "occ1", formatter, out, 0.1, language_col="language", progress=False)
+            assert (out / "data_train.csv").read_bytes() == Path(folder, f"out{i}", "data_train.csv").read_bytes()
             with stopwatch(seconds, "plain"):
                 plain()
             best = {name: np.minimum(seconds[name], best.get(name, np.inf)) for name in seconds}
 
     print(f"{'rows a second of':20} {'processor time':>15} {'ratio':>6} {'elapsed time':>15} {'ratio':>6}")
     rates = {name: (args.plain_rows if name == "plain" else args.rows) / best[name] for name in best}
-    for name in ("reading", "preparation", "writing", "whole call", "plain"):
+    for name in ("reading", "preparation", "writing", "whole call", "by pandas", "plain"):
         (cpu, wall), (cpu_ratio, wall_ratio) = rates[name], rates[name] / rates["plain"]
         print(f"{name:20} {cpu:15,.0f} {cpu_ratio:6.1f} {wall:15,.0f} {wall_ratio:6.1f}")
 

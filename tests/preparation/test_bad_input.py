@@ -100,16 +100,20 @@ def test_no_codes_at_all(refuse, write_csv):
 
 def test_save_path_is_a_file(refuse, write_csv, tmp_path):
     (tmp_path / "taken").write_text("x")
-    refuse(write_csv(GOOD), r"cannot be a folder: .*taken is a file", save_path=tmp_path / "taken")
-    refuse(write_csv(GOOD), r"cannot be a folder: .*taken is a file", save_path=tmp_path / "taken" / "below")
+    refuse(write_csv(GOOD), r"--save-path .*taken: this is a file; give a folder", save_path=tmp_path / "taken")
+    refuse(
+        write_csv(GOOD),
+        r"--save-path .*below: .*taken is a file; give a folder",
+        save_path=tmp_path / "taken" / "below",
+    )
 
 
 def test_read_only_folder(refuse, write_csv, tmp_path, monkeypatch):
     (tmp_path / "locked").mkdir()
     # Tests may run as root, for whom nothing is read-only.
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("locked"))
-    refuse(write_csv(GOOD), r"No permission to write to .*locked", save_path=tmp_path / "locked")
-    refuse(write_csv(GOOD), r"No permission to write to .*locked", save_path=tmp_path / "locked" / "a" / "b")
+    refuse(write_csv(GOOD), r"no permission to write in .*locked", save_path=tmp_path / "locked")
+    refuse(write_csv(GOOD), r"no permission to write in .*locked", save_path=tmp_path / "locked" / "a" / "b")
 
 
 def test_a_write_that_fails_leaves_nothing(write_csv, tmp_path, formatter, monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from histocc.errors import UsageError
+from histocc.files.folders import check_folder, make_folder
 from histocc.runs import command_line as cli
 from histocc.runs import shared
 from tests.running import Running, script
@@ -93,14 +94,14 @@ def test_a_save_folder_below_one_that_may_not_be_searched_is_one_message(tmp_pat
 
 def test_a_save_folder_that_cannot_be_named_or_created_is_a_usage_error(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"--save-dir .*x: File name too long; give another folder"):
-        cli.check_folder(tmp_path / ("x" * 300), "--save-dir")
+        check_folder(tmp_path / ("x" * 300), "--save-dir")
 
     def full(*_args: object, **_options: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "mkdir", full)
     with pytest.raises(UsageError, match=r"--save-dir .*run: the folder cannot be created: No space left on device"):
-        cli.make_folder(tmp_path / "run", "--save-dir")
+        make_folder(tmp_path / "run", "--save-dir")
 
 
 def test_arguments_are_written_whole_or_the_file_is_named(argv, tmp_path):

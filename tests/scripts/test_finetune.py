@@ -419,7 +419,7 @@ def test_save_paths_that_cannot_be_written_to(arguments, tmp_path, capsys, monke
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("locked"))
     code, _, err = outcome(capsys, [*arguments, "--save-path", tmp_path / "locked"])
     assert code == 2
-    assert "No permission to write to" in err
+    assert "no permission to write in" in err
     assert not list((tmp_path / "locked").iterdir())
 
 
