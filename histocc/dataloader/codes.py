@@ -13,6 +13,8 @@ from histocc.dataloader.rows import BadValueError, as_paths, smallest
 from histocc.files.missing import MISSING_SPELLINGS
 from histocc.files.tables import read_chunks
 
+_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")
+
 
 def whole_number(text: str) -> int | None:
     """The whole number that a text stands for (`'5'`, `'5.0'`), None if it is none."""
