@@ -17,6 +17,7 @@ from histocc.layers.masking import create_mask
 from histocc.loss import LossMixer
 from histocc.metrics.accuracies import flat_rows_correct, order_invariant_hits
 from histocc.metrics.code_sets import EvaluatedCodes, summarise
+from histocc.metrics.one_answer import AnswerCounts
 from histocc.training.batches import Batch, dense_classes
 from histocc.training.checkpoint import CheckpointFolder
 from histocc.training.context import Plan, RunContext
@@ -361,6 +362,7 @@ def evaluate_figures(
     """All figures of an evaluation by their names in ``logs.csv``, equal on all processes; see `add_up_batches`."""
     blocks = _blocks_of(loss_fn, data_loader)
     length = blocks.number * blocks.size
+    answers = AnswerCounts()
     sets = None if codes is None else codes.counter()
     languages = None if codes is None or codes.language_index is None else codes.language_index.to(context.device)
 
@@ -373,6 +375,7 @@ def evaluate_figures(
         rows_correct, hits = order_invariant_hits(predicted, target, blocks.number, blocks.size)
         if sets is not None:
             sets.update(predicted, target, None if languages is None else languages[batch["rows"]])
+        answers.update(out_linear, batch["targets_linear"])
         size = len(target)
         means = (losses["loss"], losses["loss_linear"], losses["loss_seq2seq"])
         flat = flat_rows_correct(out_linear, batch["targets_linear"])
@@ -393,7 +396,7 @@ def evaluate_figures(
     }
     if sets is not None:
         figures |= summarise({name: context.processes.sum_array(array) for name, array in sets.counts().items()})
-    return figures | {"rows": rows, "eval_seconds": round(seconds, 2)}
+    return figures | answers.figures(context.processes) | {"rows": rows, "eval_seconds": round(seconds, 2)}
 
 
 def _all_losses(out_seq2seq: Tensor, out_linear: Tensor, batch: Batch, loss_fn: Any) -> dict[str, Tensor]:

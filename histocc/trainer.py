@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from histocc.files import run_folder
 from histocc.files.atomic import save_with_retry
+from histocc.metrics.one_answer import AnswerCounts
 from histocc.training import plots
 from histocc.training.batches import Batch, multi_hot
 from histocc.training.checkpoint import CheckpointFolder
@@ -103,10 +104,12 @@ def evaluate_figures(
     model: nn.Module, data_loader: Iterable[Batch], loss_fn: nn.Module, context: RunContext
 ) -> dict[str, float] | None:
     """All figures of an evaluation by their names in ``logs.csv``, equal on all processes; see `add_up_batches`."""
+    answers = AnswerCounts()
 
     def sums_of_batch(batch: Batch) -> list[Tensor]:
         logits = _forward(model, batch)
         targets = _targets(batch, logits.shape[1])
+        answers.update(logits, targets)
         return [_loss(logits, targets, loss_fn) * len(targets), _exact_matches(logits, targets)]
 
     totals = add_up_batches(model, data_loader, ("loss", "correct"), sums_of_batch, context)
@@ -116,6 +119,7 @@ def evaluate_figures(
     return {
         "val_loss": sums["loss"] / rows,
         "val_acc": sums["correct"] / rows,
+        **answers.figures(context.processes),
         "rows": rows,
         "eval_seconds": round(seconds, 2),
     }

@@ -403,7 +403,9 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _summary(result: Mapping[str, Any], table: Labelled, folder: Path) -> list[str]:
     def line(name: str, figures: Mapping[str, float]) -> str:
-        shown = ", ".join(f"{key} {figures[key]:.1f}" for key in ("exact_set_acc", "precision", "recall", "f1"))
+        values = {key: figures[key] for key in ("exact_set_acc", "precision", "recall", "f1")}
+        # Precision where nothing is predicted is undefined.
+        shown = ", ".join(f"{key} -" if value != value else f"{key} {value:.1f}" for key, value in values.items())
         return f"{name}: {figures['rows']:,} rows, {shown}"
 
     lines = [line(f"{result['table']} by the method {result['method']}, in percent", figures_of_result(result))]

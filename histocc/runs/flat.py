@@ -132,7 +132,9 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
     return shared.end(
         loop,
         f"The newest weights are in {files.newest}, those of the highest validation accuracy (of equals, the least "
-        f"loss) in {files.best}.",
+        f"loss) in {files.best}. They code a table with\n"
+        f"  histocc predict --model {options.folder} --input TABLE.csv --output CODED.csv",
+        "Train it longer, or train a model with a decoder (train_mixer.py, finetune.py).",
     )
 
 

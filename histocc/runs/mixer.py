@@ -180,7 +180,12 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
     with context.stop:
         loop.run(lambda epoch: train_loader)
     last, best = options.folder / run_folder.LAST_CHECKPOINT, options.folder / run_folder.BEST_CHECKPOINT
-    return shared.end(loop, f"The model is in {last}, the best one by val_loss in {best}.")
+    return shared.end(
+        loop,
+        f"The model is in {last}, the best one by val_loss in {best}. It codes a table with\n"
+        f"  histocc predict --model {options.folder} --input TABLE.csv --output CODED.csv",
+        "The decoder's codes are another matter (--method greedy, the default of histocc predict).",
+    )
 
 
 def _check_same_task(start: Start[MixerOptions], system: CodingSystem) -> None:

@@ -18,6 +18,7 @@ from histocc.dataloader.samplers import TrainBatchSampler
 from histocc.errors import UsageError
 from histocc.files import run_folder
 from histocc.files.atomic import write_atomically
+from histocc.metrics.one_answer import ONE_ANSWER, learnt_nothing
 from histocc.processes.distributed import Processes
 from histocc.processes.signals import StopSignals
 from histocc.runs.options import LOG_INTERVAL, RunOptions
@@ -170,8 +171,18 @@ def write_arguments(path: Path, arguments: Mapping[str, Any]) -> None:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def end(loop: TrainingLoop, done: str) -> int:
-    """Say how the run ended (`done` where it reached its last step) and return the exit code."""
+def end(loop: TrainingLoop, done: str, instead: str) -> int:
+    """Say how the run ended and return the exit code.
+
+    Parameters
+    ----------
+    loop
+        The loop, at its end.
+    done
+        What to say where it reached its last step.
+    instead
+        What to use where the flat head has learnt nothing.
+    """
     context = loop.context
     failed = sum(context.processes.gather(loop.save_failure is not None)) > 0
     if context.processes.is_main:
@@ -182,6 +193,11 @@ def end(loop: TrainingLoop, done: str) -> int:
             print(f"Stopped by {by} at step {loop.step:,}, all saved; the same command resumes it.")
         else:
             print(f"Trained to step {loop.step:,}. {done}")
+            if learnt_nothing(loop.last_figures):
+                print(
+                    f"Warning: the flat head gives one and the same answer to {loop.last_figures[ONE_ANSWER]:.0f} % of "
+                    f"the validation rows: it has learnt next to nothing. {instead}"
+                )
     if failed:
         return 1
     return context.stop.exit_code if loop.stopped else 0

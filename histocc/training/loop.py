@@ -139,6 +139,7 @@ class TrainingLoop:
         self.precision = self.context.precision
         self.means = self._new_means()
         self.save_failure: OSError | None = None
+        self.last_figures: Mapping[str, Any] = {}
         self._best_on_disk = self.best_val_loss
         self._agreement = StopAgreement(self.processes)
         self._checks = FiniteChecks(self.processes, self.context.folder or Path())
@@ -329,6 +330,7 @@ class TrainingLoop:
             self._stopping = True
             return False
         self._evaluated_step = self.step
+        self.last_figures = figures
         groups = {name: figures.pop(name) for name in [n for n, v in figures.items() if isinstance(v, dict)]}
         row = {
             "step": self.step,
