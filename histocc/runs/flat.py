@@ -25,6 +25,7 @@ from histocc.runs.options import FlatOptions
 from histocc.runs.start import Start, find_start
 from histocc.stored_model import ModelSettings, describe_model
 from histocc.trainer import AugmentationSwitch, FlatTraining, evaluate_figures
+from histocc.training.compilation import allow_graphs, compiler_options
 from histocc.training.context import Plan
 from histocc.training.loop import unwrap
 from histocc.training.resume import position_of, restore
@@ -201,11 +202,8 @@ def _test(training: FlatTraining, data: Mapping[str, Any], loss_fn: nn.Module) -
 def compile_encoder(model: CANINEOccupationClassifier, max_len: int) -> None:
     """Compile the encoding of a group of rows, in place: a graph for each width, for any number of rows."""
     widths = -(-max_len // COMPILED_WIDTH_STEP)
-    # In training and in evaluation.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * widths)
-    # Compiled random numbers are drawn one by one on a CPU, which takes longer than all that compiling saves.
-    cpu = model.out.weight.device.type == "cpu"
-    compiled = torch.compile(model.encode, options={"fallback_random": True} if cpu else None)
+    allow_graphs(2 * widths)  # in training and in evaluation
+    compiled = torch.compile(model.encode, options=compiler_options(model.out.weight.device))
 
     def encode(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         tensors = input_ids.contiguous(), attention_mask.contiguous()

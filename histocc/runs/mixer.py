@@ -31,6 +31,7 @@ from histocc.runs.options import MixerOptions
 from histocc.runs.start import Start, find_start
 from histocc.seq2seq_mixer_engine import build_loop
 from histocc.stored_model import ModelSettings, describe_model
+from histocc.training.compilation import allow_graphs, compiler_options
 from histocc.training.context import Plan
 from histocc.training.loop import OnEvaluation
 from histocc.training.resume import position_of, restore
@@ -296,11 +297,8 @@ def compile_model(model: nn.Module, longest_trimmed: int | None = None) -> None:
     own, in training, and one more in evaluation.
     """
     if longest_trimmed is not None:
-        shapes = -(-longest_trimmed // TRIM_MULTIPLE) + 1
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * shapes)
-    # Compiled random numbers are drawn one by one on a CPU, which takes longer than all that compiling saves.
-    cpu = next(model.parameters()).device.type == "cpu"
-    model.compile(dynamic=False, options={"fallback_random": True} if cpu else None)
+        allow_graphs(2 * (-(-longest_trimmed // TRIM_MULTIPLE) + 1))
+    model.compile(dynamic=False, options=compiler_options(next(model.parameters()).device))
 
 
 def _settings(options: MixerOptions, data: MixerData) -> dict[str, Any]:
