@@ -18,6 +18,7 @@ from histocc.metrics.one_answer import AnswerCounts
 from histocc.training import plots
 from histocc.training.batches import Batch, multi_hot
 from histocc.training.checkpoint import CheckpointFolder
+from histocc.training.checkpoint_schema import Checkpoint
 from histocc.training.context import Plan, RunContext
 from histocc.training.evaluation import add_up_batches
 from histocc.training.loop import Evaluation, OnEvaluation, TrainingLoop, unwrap
@@ -161,10 +162,10 @@ class History:
         for name in HISTORY:
             self.figures[name].append(evaluation.figures[name])
 
-    def restore(self, rows: Iterable[Mapping[str, str]]) -> None:
-        """Fill in the epochs of ``logs.csv``."""
-        rows = list(rows)
-        self.figures.update({name: [float(row[name]) for row in rows] for name in HISTORY})
+    def restore(self, epochs: Iterable[Sequence[float]]) -> None:
+        """Fill in the epochs, the figures of each in the order of `HISTORY`."""
+        columns = zip(*epochs) if (epochs := list(epochs)) else ([] for _ in HISTORY)
+        self.figures.update(zip(HISTORY, map(list, columns)))
 
     def best(self) -> tuple[float, float]:
         """The highest validation accuracy, and with it the least loss, negative; (-1, -inf) before the first epoch."""
@@ -313,12 +314,16 @@ class FlatTraining:
             counted=("train_acc",),
         )
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Resume the run of a checkpoint; raises KeyError, ValueError or RuntimeError where something does not fit."""
-        self.loop.restore(state)
-        self._set_augmented(bool(state["augmented"]))
-        if self.loop.log is not None:
-            self.history.restore(self.loop.log.read())
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Resume the run of a checkpoint; raises UsageError as `TrainingLoop.restore` does."""
+        log = self.loop.log
+        if log is not None:
+            # Before anything is changed; rows of later steps are still among them.
+            log.numbers(*HISTORY)
+        self.loop.restore(checkpoint)
+        self._set_augmented(checkpoint.augmented)
+        if log is not None:
+            self.history.restore(log.numbers(*HISTORY))
 
     @property
     def finished(self) -> bool:

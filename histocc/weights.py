@@ -12,11 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from histocc.errors import Problems, UsageError
+from histocc.files import entries
+from histocc.files.entries import Entries
 from histocc.files.hub import without_retry_messages
-from histocc.files.torch_files import DamagedFile, read_torch_file
+from histocc.files.ordinary import IS_FOLDER, IS_MISSING, fault_of_file
+from histocc.files.tensors import tensor
+from histocc.files.torch_files import DamagedFile, first_line, read_torch_file
 
 PUBLISHED_MODELS = {"occ-canine-v1": "christianvedel/OccCANINE"}
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+_ADVICE = "Take another file"
 
 # Names of the same part in the mixer and in the flat classifier.
 _ENCODER_PREFIXES = ("encoder.", "basemodel.")
@@ -100,10 +106,17 @@ def read_state_dict(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         extras = {name: entry for name, entry in content.items() if name != "model"}
         content = content["model"]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(t, Tensor) for t in content.values()):
+    if not isinstance(content, Mapping) or not any(isinstance(each, Tensor) for each in content.values()):
         raise UsageError(f"{path} holds no weights: a state dict, or a checkpoint with an entry 'model', is needed")
-    # Older versions of transformers saved the positions, which are no weights.
-    state = {_unwrapped(name): tensor for name, tensor in content.items() if not name.endswith(".position_ids")}
+    found = Entries(path, _ADVICE)
+    weights = found.check("model", content, entries.mapping_of(tensor(finite=False)))
+    found.raise_if_any()
+    state: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        # Older versions of transformers saved the positions, which are no weights.
+        if not name.endswith(".position_ids") and state.setdefault(_unwrapped(name), value) is not value:
+            found.note(f"the entry {_unwrapped(name):.100} is there twice, once as a wrapped model names it")
+    found.raise_if_any()
     return state, extras
 
 
@@ -139,9 +152,9 @@ class InitialWeights:
         return cls(source, *read_state_dict(path_or_name if published is None else _fetch(published)))
 
     def check(self, model: nn.Module, *, only_encoder: bool = False) -> None:
-        """Raise UsageError, with the sizes of both, where encoder or decoder do not fit `model`.
+        """Raise UsageError where the weights do not fit `model`, are no finite numbers, or have a key that is none.
 
-        Only the shapes of the model count, so that it may be on the meta device.
+        Only the shapes of the model count, so that it may be on the meta device; its number of classes does not.
         """
         own, theirs = _parts_of(model.state_dict(), only_encoder), _parts_of(self.state, only_encoder)
         problems = Problems()
@@ -149,6 +162,19 @@ class InitialWeights:
         if theirs.decoder and own.decoder:
             _check_decoder(self.source, theirs.decoder, own.decoder, problems)
         problems.raise_if_any()
+        found = Entries(self.source, _ADVICE)
+        _check_values(found, theirs.encoder, own.encoder)
+        if own.decoder:
+            _check_values(found, theirs.decoder, own.decoder)
+        if own.head and theirs.has_head:
+            self._check_head(found, theirs.head, own.head["weight"].shape[1])
+        found.raise_if_any()
+
+    def _check_head(self, found: Entries, head: Mapping[str, Tensor], width: int) -> None:
+        bias = found.check("bias of the flat head", head["bias"], tensor([head["bias"].numel()]))
+        if bias is not None:
+            found.check("weight of the flat head", head["weight"], tensor([len(bias), width]))
+            found.check("key", self.extras.get("key"), entries.optional(entries.key(len(bias))))
 
     def load_into(
         self, model: nn.Module, *, only_encoder: bool = False, key: Mapping[str, int] | None = None
@@ -161,7 +187,7 @@ class InitialWeights:
         if not own.head:
             return WeightSummary(self.source, entries, has_decoder)
         classes = len(own.head["bias"])
-        if not theirs.head.keys() >= {"weight", "bias"}:
+        if not theirs.has_head:
             return WeightSummary(self.source, entries, has_decoder, 0, classes, 0, "it has no flat head")
 
         rows, note = _matching_rows(self.extras, len(theirs.head["bias"]), key, classes)
@@ -219,6 +245,10 @@ class _Parts(NamedTuple):
     decoder: dict[str, Tensor]
     head: dict[str, Tensor]
 
+    @property
+    def has_head(self) -> bool:
+        return self.head.keys() >= {"weight", "bias"}
+
 
 def _parts_of(state: Mapping[str, Tensor], only_encoder: bool) -> _Parts:
     """The parts of a state dict, under names without their prefixes; encoder alone where nothing else is wanted."""
@@ -238,6 +268,12 @@ def kind_of_model(names: Collection[str]) -> str | None:
     if not has["encoder."] or not any(name.startswith(_DECODER_PREFIX) for name in names):
         return None
     return "mixer" if has["linear_decoder."] else "seq2seq"
+
+
+def num_classes_of(state: Mapping[str, Tensor]) -> int | None:
+    """C, the classes of a state dict's flat head; None where it has none."""
+    bias = next((state[prefix + "bias"] for prefix in _HEAD_PREFIXES if prefix + "bias" in state), None)
+    return None if bias is None or bias.dim() != 1 else len(bias)
 
 
 def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> int:
@@ -271,11 +307,7 @@ def _matching_rows(
         if num_theirs != num_ours:
             return [], f"its {num_theirs:,} classes have no key, so none could be matched"
         return [(row, row) for row in range(num_ours)], "it has no key; its classes are taken to be those of this run"
-    rows = [
-        (theirs[code], row)
-        for code, row in ours.items()
-        if code in theirs and theirs[code] < num_theirs and row < num_ours
-    ]
+    rows = [(theirs[code], row) for code, row in ours.items() if code in theirs and row < num_ours]
     return rows, ""
 
 
@@ -317,6 +349,14 @@ def _check_decoder(source: str, found: Mapping[str, Tensor], wanted: Mapping[str
     )
 
 
+def _check_values(found: Entries, theirs: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    for name, wanted in own.items():
+        if name in theirs and wanted.is_floating_point() and not theirs[name].is_floating_point():
+            found.refuse(name, theirs[name], "a tensor of floating-point numbers")
+        elif name in theirs:
+            found.check(name, theirs[name], tensor(wanted.shape))
+
+
 def _misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
     return [name for name, tensor in wanted.items() if name in found and found[name].shape != tensor.shape]
 
@@ -338,18 +378,21 @@ def _unwrapped(name: str) -> str:
 
 
 def _find_file(path: Path) -> Path:
-    if path.is_dir():
+    fault = fault_of_file(path)
+    if fault is None:
+        return path
+    if fault == IS_FOLDER:
         for name in WEIGHT_FILES:
-            if (path / name).is_file():
+            if fault_of_file(path / name) is None:
                 return path / name
-        near = next((path / name for name in ("best.bin", "last.bin") if (path / name).is_file()), None)
+        near = next((path / name for name in ("best.bin", "last.bin") if fault_of_file(path / name) is None), None)
         hint = "" if near is None else f"; did you mean {near}?"
         raise UsageError(f"the folder {path} holds no weights: neither {' nor '.join(WEIGHT_FILES)}{hint}")
-    if path.is_file():
-        return path
-    with_ending = path.with_name(path.name + ".bin")
-    if with_ending.is_file():
+    with_ending = path.with_name(path.name + ".bin") if path.name else path
+    if fault_of_file(with_ending) is None:
         return with_ending
+    if fault != IS_MISSING:
+        raise UsageError(f"{path} {fault}: weights are read from a file")
     published = ", ".join(PUBLISHED_MODELS)
     raise UsageError(f"{path}: there is no such checkpoint (a file, or one of: {published})")
 
@@ -360,8 +403,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
     try:
         return load_file(path)
-    except SafetensorError as error:
-        raise DamagedFile(f"{path}: the file is damaged ({error}); fetch or copy it again") from error
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        raise DamagedFile(f"{path}: the file is damaged ({first_line(error)}); fetch or copy it again") from error
 
 
 def _fetch(repository: str) -> Path:
@@ -378,6 +421,8 @@ def _fetch(repository: str) -> Path:
             reason = str(error).strip().split("\n", 1)[0]
         except EntryNotFoundError:
             reason = f"it has no {' or '.join(WEIGHT_FILES)}"
+        except (OSError, ValueError) as error:
+            reason = first_line(error)
     raise UsageError(
         f"the published weights {repository} are not in the local cache and could not be fetched from the Hugging "
         f"Face hub ({reason}). Fetch them on a machine with network access and pass the file with --initial-checkpoint"

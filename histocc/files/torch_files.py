@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from histocc.errors import UsageError
+from histocc.files.ordinary import IS_MISSING, fault_of_file
 
 # What torch says of a pickle that wants to make or call something, as opposed to one that is no whole pickle.
 _FORBIDDEN = re.compile(r"GLOBAL (\S+)|unrecognized function (\S+)|Can only (?:create|build).*got (.+)")
@@ -31,6 +32,8 @@ _UNREADABLE = (
     TypeError,
     OverflowError,
     AssertionError,
+    MemoryError,
+    RecursionError,
 )
 
 
@@ -56,8 +59,9 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
         The file holds pickled objects beyond tensors and builtins, which could run code.
     """
     path = Path(path)
-    if not path.exists():
-        raise UsageError(f"{path}: there is no such file")
+    fault = fault_of_file(path)
+    if fault is not None:
+        raise UsageError(f"{path}: there is no such file" if fault == IS_MISSING else f"{path} {fault}")
     if path.stat().st_size == 0:
         raise DamagedFile(f"{path}: the file is empty; its writing was interrupted or the disk was full")
     try:

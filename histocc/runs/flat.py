@@ -69,8 +69,8 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
         "validation_data": fingerprint(data["data_loader_val"].dataset.dataset),
     }
     position = None
-    if start.state is not None:
-        position = position_of(start.state, settings, processes, start.notes)
+    if start.checkpoint is not None:
+        position = position_of(start.checkpoint, settings, processes, start.notes)
 
     torch.set_rng_state(random_state)
     model = _model(options, data["N_CLASSES"], encoder, from_scratch=name == DEMO_ENCODER)
@@ -88,7 +88,7 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
         grad_accum_steps=options.grad_accum_steps,
         keep_checkpoints=options.keep_checkpoints,
     )
-    step = 0 if start.state is None else int(start.state["step"])
+    step = 0 if start.checkpoint is None else start.checkpoint.step
     stored = ModelSettings(
         "flat", options.max_len, dropout=options.dropout, encoder=encoder_settings(model.basemodel.config)
     )
@@ -112,10 +112,10 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
         },
     )
     loop = training.loop
-    if start.state is not None:
-        restore(training, loop, start.state, start.source, position, settings, start.notes)
+    if start.checkpoint is not None:
+        restore(training, loop, start.checkpoint, position, settings, start.notes)
         # Optimizer and model have what they need; this copy would take three times the model's size all the while.
-        start.state = None
+        start.checkpoint = None
     if options.compile:
         compile_encoder(model, options.max_len)
 
@@ -165,7 +165,7 @@ def _initial_weights(start: Start[FlatOptions], encoder: Any) -> InitialWeights 
     path = start.options.checkpoint_path
     if path is None:
         return None
-    if start.state is not None:
+    if start.checkpoint is not None:
         start.notes.append(f"--checkpoint-path is not used: the run is resumed from {start.source}")
         return None
     weights = InitialWeights.read(path)

@@ -87,7 +87,7 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
     """
     start = find_start(options, processes)
     options = start.options
-    if start.state is not None:
+    if start.checkpoint is not None:
         _check_same_task(start, system)
     torch.manual_seed(options.seed)
     encoder = make_encoder(options.encoder)
@@ -106,9 +106,9 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
     ]
     settings = _settings(options, data)
     position = None
-    if start.state is not None:
-        position = position_of(start.state, settings, processes, start.notes)
-        _compare_keys(start.state.get("key"), data.train.map_code_label, start)
+    if start.checkpoint is not None:
+        position = position_of(start.checkpoint, settings, processes, start.notes)
+        _compare_keys(start.checkpoint.key, data.train.map_code_label, start)
 
     torch.set_rng_state(random_state)
     model = _model(options, system.formatter, system.num_classes, encoder)
@@ -163,10 +163,10 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
             **describe_model(system, stored),
         },
     )
-    if start.state is not None:
-        restore(loop, loop, start.state, start.source, position, settings, start.notes)
+    if start.checkpoint is not None:
+        restore(loop, loop, start.checkpoint, position, settings, start.notes)
         # Optimizer and model have what they need; this copy would take three times the model's size all the while.
-        start.state = None
+        start.checkpoint = None
     if options.compile:
         compile_model(model, options.max_len if options.trim_padding else None)
 
@@ -192,7 +192,7 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
 def _check_same_task(start: Start[MixerOptions], system: CodingSystem) -> None:
     """Raise UsageError where a run cannot be resumed since it is about other targets, or trains other weights."""
     problems = Problems()
-    saved, source, formatter = start.saved_settings, start.source, system.formatter
+    saved, source, formatter = start.checkpoint.settings, start.source, system.formatter
     for name, what, flag in (
         ("max_num_codes", "codes a row", "--target-cols"),
         ("block_size", "tokens a code", "--block-size"),
@@ -220,7 +220,7 @@ def _initial_weights(start: Start[MixerOptions], shapes: nn.Module) -> InitialWe
     options = start.options
     if options.initial_checkpoint is None:
         return None
-    if start.state is not None:
+    if start.checkpoint is not None:
         start.notes.append(f"--initial-checkpoint is not used: the run is resumed from {start.source}")
         return None
     weights = InitialWeights.read(options.initial_checkpoint)
@@ -282,7 +282,7 @@ def _callbacks(start: Start[MixerOptions], processes: Processes) -> list[OnEvalu
     if not processes.is_main:
         return []
     options: MixerOptions = start.options
-    found = shared.callbacks(options, 0 if start.state is None else int(start.state["step"]))
+    found = shared.callbacks(options, 0 if start.checkpoint is None else start.checkpoint.step)
     if options.log_wandb and wandb_init(
         options.folder, options.wandb_project_name, name=options.folder.name, config=options.shown()
     ):

@@ -9,7 +9,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from histocc.training.checkpoint import CheckpointFolder
-from histocc.training.loop import load_optimizer_state, unwrap
+from histocc.training.checkpoint_fit import fit
+from histocc.training.checkpoint_schema import Checkpoint
+from histocc.training.loop import unwrap
 from histocc.weights import load_initial_weights
 
 
@@ -30,16 +32,15 @@ def load_states(
     Raises
     ------
     UsageError
-        A file is damaged, holds pickled objects, or does not fit.
+        A file is damaged, holds pickled objects or entries that cannot be used, or does not fit; nothing is changed.
     """
     found = CheckpointFolder(save_dir).load_newest()
     if found is not None:
-        state, _ = found
-        unwrap(model).load_state_dict(state["model"])
-        load_optimizer_state(optimizer, state["optimizer"])
-        if scheduler is not None:
-            scheduler.load_state_dict(state["scheduler"])
-        return int(state["step"])
+        checkpoint = Checkpoint.of(*found)
+        # Parameters of the caller's own model need not all be trained.
+        state = fit(checkpoint, unwrap(model), optimizer, scheduler, complete=False)
+        state.load(unwrap(model), optimizer, scheduler)
+        return checkpoint.step
     if initial_checkpoint is not None:
         print(load_initial_weights(unwrap(model), initial_checkpoint, only_encoder=only_encoder))
     return 0

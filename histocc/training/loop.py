@@ -24,9 +24,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from histocc.files import run_folder
 from histocc.files.atomic import save_with_retry
+from histocc.files.entries import Entries
 from histocc.processes.distributed import Processes, StopAgreement
 from histocc.training.batches import Batch, CompiledShapes, rows_of, to_device
 from histocc.training.checkpoint import CheckpointFolder
+from histocc.training.checkpoint_fit import fit
+from histocc.training.checkpoint_schema import ADVICE, Checkpoint
 from histocc.training.context import Plan, RunContext
 from histocc.training.non_finite import FiniteChecks, one_if_finite
 from histocc.training.reporting import LogFile, Progress, evaluation_line
@@ -441,43 +444,50 @@ class TrainingLoop:
         """Take the next evaluation for the best so far, whatever there was before."""
         self.best_val_loss = self._best_on_disk = float("inf")
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Resume the run that `state` (see `state`) describes; model, optimizer and scheduler included.
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Resume the run of a checkpoint; model, optimizer and scheduler included.
 
         Raises
         ------
-        KeyError, ValueError, RuntimeError
-            An entry is missing or does not fit; nothing is passed over in silence.
+        UsageError
+            The checkpoint does not fit, or the logs are no tables of figures; nothing is changed then. Or the figures
+            of later steps cannot be taken out of a log, which is then as it was.
         """
-        unwrap(self.model).load_state_dict(state["model"])
-        load_optimizer_state(self.optimizer, state["optimizer"])
+        state = fit(checkpoint, unwrap(self.model), self.optimizer, self.scheduler)
+        counts = None if checkpoint.position is None else checkpoint.position.counts
+        if counts is not None and not counts.keys() >= set(self.counted):
+            found = Entries(checkpoint.source, ADVICE)
+            found.refuse("position.counts", counts, f"a count of each of {', '.join(self.counted)}")
+            found.raise_if_any()
+        logs = self._logs() if self.processes.is_main else []
+        for log in logs:
+            log.check()
+        for log in logs:
+            log.drop_after(checkpoint.step)
+        state.load(unwrap(self.model), self.optimizer, self.scheduler)
         if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
             set_rate(self.scheduler)
-        self.restore_position(state)
+        self._restore_position(checkpoint)
 
-    def restore_position(self, state: Mapping[str, Any]) -> None:
-        """Restore step count, position, precision and best value; a file of the original has the step alone."""
-        self.step = int(state["step"])
-        if self.processes.is_main:
-            for log in self._logs():
-                log.drop_after(self.step)
-        if "position" not in state:
+    def _restore_position(self, checkpoint: Checkpoint) -> None:
+        """Step count, position, precision and best value; a file of the original has the step alone."""
+        self.step = checkpoint.step
+        position = checkpoint.position
+        if position is None:
             return
-        position = state["position"]
-        self.epoch = int(position["epoch"])
-        self.rows_done = int(position["rows_done"])
-        self.best_val_loss = float(state["best_val_loss"])
-        self.precision.load_state_dict(state["precision"])
+        self.epoch = position.epoch
+        self.rows_done = position.rows_done
+        self.best_val_loss = checkpoint.best_val_loss
+        self.precision.load_state_dict(vars(checkpoint.precision))
         self._saved_step = self.step
         main = self.processes.is_main
         self.means = EpochMeans(
-            loss_sum=position["loss_sum"] if main else 0.0,
-            counts={name: int(position["counts"][name]) if main else 0 for name in self.counted},
-            rows=int(position["rows"]) if main else 0,
-            batches=int(position["batches"]),
-            seconds=float(position["seconds"]),
-            seconds_data=float(position["seconds_data"]),
+            loss_sum=position.loss_sum if main else 0.0,
+            counts={name: position.counts[name] if main else 0 for name in self.counted},
+            rows=position.rows if main else 0,
+            batches=position.batches,
+            seconds=position.seconds,
+            seconds_data=position.seconds_data,
         )
 
 
@@ -494,12 +504,3 @@ def derived_seed(*parts: int) -> int:
 def unwrap(model: nn.Module) -> nn.Module:
     """The model itself, without the wrapper for several processes."""
     return model.module if isinstance(model, DistributedDataParallel) else model
-
-
-def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Load an optimizer's state, keeping how this process computes (fused, foreach), which is no part of a run."""
-    groups = [
-        {**saved, **{k: own[k] for k in ("fused", "foreach", "capturable") if k in own}}
-        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
-    ]
-    optimizer.load_state_dict({"state": state["state"], "param_groups": groups})

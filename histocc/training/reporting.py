@@ -16,6 +16,8 @@ from tqdm.auto import tqdm
 
 from histocc.errors import UsageError
 from histocc.files.atomic import write_atomically
+from histocc.files.entries import MOST, shown
+from histocc.files.ordinary import IS_MISSING, fault_of_file
 
 LOG_COLUMNS = (
     "step",
@@ -30,6 +32,8 @@ LOG_COLUMNS = (
     "flat_acc",
     "lr",
 )
+# Columns that count.
+_COUNTS = ("step", "epoch")
 
 
 class LogFile:
@@ -48,11 +52,52 @@ class LogFile:
         self.columns = tuple(columns)
 
     def read(self) -> list[dict[str, str]]:
-        """All rows, as text; empty where there is no file yet."""
-        if not self.path.exists():
+        """All rows, as text; empty where there is no file yet.
+
+        Raises UsageError if the file is no table in CSV.
+        """
+        fault = fault_of_file(self.path)
+        if fault == IS_MISSING:
             return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        if fault is not None:
+            raise UsageError(self._not_ours(fault))
+        try:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UsageError(self._not_ours(f"cannot be read ({error})")) from error
+        for number, row in enumerate(rows, start=2):
+            if None in row:
+                raise UsageError(self._not_ours(f"has more values in row {number} than in its header"))
+        return rows
+
+    def numbers(self, *columns: str) -> list[tuple[float, ...]]:
+        """Some columns of all rows as numbers.
+
+        Raises UsageError naming row, column and value where there is none, and as `read` does.
+        """
+        return [tuple(self._number(i, row, name) for name in columns) for i, row in enumerate(self.read(), start=2)]
+
+    def _number(self, number: int, row: Mapping[str, str], column: str) -> float:
+        try:
+            value = float(row[column])
+        except (KeyError, TypeError, ValueError):
+            value = None
+        if value is None or (column in _COUNTS and not (0 <= value <= MOST and value.is_integer())):
+            there = shown(row[column]) if row.get(column) is not None else "nothing"
+            wanted = "whole number of steps" if column in _COUNTS else "number"
+            raise UsageError(self._not_ours(f"has {there} in row {number}, column {column!r}, which is no {wanted}"))
+        return value
+
+    def _not_ours(self, fault: str) -> str:
+        return (
+            f"{self.path} is no table of figures by 'step' any more, so the run cannot add to it: it {fault}. "
+            "Restore it, or move it away"
+        )
+
+    def check(self) -> None:
+        """Raise UsageError if the file, where there is one, is no table of figures by step."""
+        self.numbers("step")
 
     def append(self, *rows: Mapping[str, Any]) -> None:
         """Add rows; columns that the file lacks go behind the others. The file is replaced as a whole.
@@ -73,18 +118,19 @@ class LogFile:
     def drop_after(self, step: int) -> None:
         """Drop rows of steps beyond `step`: a resumed run writes them again.
 
-        Raises UsageError if there is a row without a step.
+        Raises UsageError if there is a row without a step, or the file cannot be written, and is then as it was.
         """
+        steps = self.numbers("step")
+        if all(each <= step for (each,) in steps):
+            return
         rows = self.read()
         try:
-            kept = [row for row in rows if int(float(row["step"])) <= step]
-        except (KeyError, TypeError, ValueError):
+            self._rewrite(list(rows[0]), [row for row, (each,) in zip(rows, steps) if each <= step])
+        except OSError as error:
             raise UsageError(
-                f"{self.path} is no table of figures by 'step' any more, so the run cannot add to it: "
-                "restore it, or move it away"
-            ) from None
-        if len(kept) < len(rows):
-            self._rewrite(list(rows[0]), kept)
+                f"{self.path} has figures beyond step {step:,}, where the run goes on, and they cannot be taken out: "
+                f"{error.strerror or error}. Nothing is lost; make room, and give the same command again"
+            ) from error
 
     def set_aside(self) -> Path | None:
         """Rename the file, so that a new run does not write into the figures of another; the new name, if there is one.
@@ -100,7 +146,7 @@ class LogFile:
 
     def has_step(self, step: int) -> bool:
         """Whether an evaluation at `step` is on file."""
-        return any(int(float(row["step"])) == step for row in self.read())
+        return any(each == step for (each,) in self.numbers("step"))
 
     def _rewrite(self, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
         text = io.StringIO()

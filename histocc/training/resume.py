@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from torch import nn
-
 from histocc.dataloader.samplers import TrainBatchSampler
-from histocc.errors import UsageError
+from histocc.files.entries import Entries
 from histocc.processes.distributed import Processes
-from histocc.training.loop import TrainingLoop, unwrap
+from histocc.training.checkpoint_schema import ADVICE, Checkpoint
+from histocc.training.loop import TrainingLoop
 from histocc.training.schedule import steps_per_epoch
 
 # Settings without which two values of val_loss cannot be compared.
@@ -20,7 +18,6 @@ _DECIDE_VAL_LOSS = {
     "max_val_samples": "--max-val-samples",
     "validation_data": "the validation data",
 }
-_MOST_DIFFERENCES = 3
 
 
 class Position(NamedTuple):
@@ -32,13 +29,13 @@ class Position(NamedTuple):
 
 
 def position_of(
-    state: Mapping[str, Any], settings: Mapping[str, Any], processes: Processes, notes: list[str]
+    checkpoint: Checkpoint, settings: Mapping[str, Any], processes: Processes, notes: list[str]
 ) -> Position | None:
-    """Where the run of the checkpoint `state` goes on; None for a file that does not say, such as the original's.
+    """Where the run of a checkpoint goes on; None for a file that does not say, such as the original's.
 
     Parameters
     ----------
-    state
+    checkpoint
         The checkpoint.
     settings
         Those of this session; 'training_rows' and 'training_data', a fingerprint, among them.
@@ -47,11 +44,12 @@ def position_of(
     notes
         What is not as it was is added here. The epoch begins again where its order of rows is no longer the same.
     """
-    if "position" not in state:
+    position = checkpoint.position
+    if position is None:
         notes.append("the checkpoint holds no position in the data: the order of rows begins again")
         return None
-    saved = state.get("settings") or {}
-    epoch, rows_done = int(state["position"]["epoch"]), int(state["position"]["rows_done"])
+    saved = checkpoint.settings
+    epoch, rows_done = position.epoch, position.rows_done
     changed = _changed_data(saved, settings)
     if changed:
         again = f": epoch {epoch} begins again" if rows_done else ""
@@ -63,13 +61,17 @@ def position_of(
         flags = ", ".join("--" + name.replace("_", "-") for name in reorders)
         notes.append(f"with --trim-padding the order of rows depends on {flags}: epoch {epoch} begins again")
         rows_done = 0
-    world_size = state["position"]["world_size"]
-    if world_size != processes.world_size:
+    if position.world_size != processes.world_size:
         notes.append(
-            f"the run had {world_size} processes and has {processes.world_size} now: the rows of a step, the number of "
-            "steps, and dropout change; each remaining row of the epoch is still seen once"
+            f"the run had {position.world_size:,} processes and has {processes.world_size} now: the rows of a step, "
+            "the number of steps, and dropout change; each remaining row of the epoch is still seen once"
         )
-    return Position(int(state["step"]), epoch, rows_done)
+    if rows_done > settings["training_rows"]:
+        found = Entries(checkpoint.source, ADVICE)
+        rows = settings["training_rows"]
+        found.refuse("position.rows_done", rows_done, f"at most {rows:,}, the number of training rows,")
+        found.raise_if_any()
+    return Position(checkpoint.step, epoch, rows_done)
 
 
 def _changed_data(saved: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -104,20 +106,19 @@ def steps_of_run(
 class Restorable(Protocol):
     """A `TrainingLoop`, or what has one and restores more."""
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, checkpoint: Checkpoint) -> None:
         """Resume the run of a checkpoint."""
 
 
 def restore(
     target: Restorable,
     loop: TrainingLoop,
-    state: Mapping[str, Any],
-    source: Path,
+    checkpoint: Checkpoint,
     position: Position | None,
     settings: Mapping[str, Any],
     notes: list[str],
 ) -> None:
-    """Hand the checkpoint `state` to `target`, whose loop is `loop`.
+    """Hand a checkpoint to `target`, whose loop is `loop`.
 
     Where the settings no longer give comparable values of ``val_loss``, the search for the best state starts again, and
     `notes` says so.
@@ -125,22 +126,12 @@ def restore(
     Raises
     ------
     UsageError
-        The checkpoint does not fit; the message names the file `source` and at most three differences.
+        See `TrainingLoop.restore`.
     """
-    differences = weight_differences(unwrap(loop.model), state["model"])
-    if differences:
-        shown = "; ".join(differences[:_MOST_DIFFERENCES])
-        more = len(differences) - _MOST_DIFFERENCES
-        raise UsageError(_of_another_shape(source, shown + (f"; and {more:,} more differences" if more > 0 else "")))
-    try:
-        target.restore(state)
-    except UsageError:
-        raise
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(_of_another_shape(source, str(error))) from error
+    target.restore(checkpoint)
     if position is not None:
         loop.rows_done = position.rows_done
-    saved = state.get("settings") or {}
+    saved = checkpoint.settings
     changed = [what for name, what in _DECIDE_VAL_LOSS.items() if name in saved and saved[name] != settings.get(name)]
     if changed:
         loop.forget_best()
@@ -148,25 +139,3 @@ def restore(
             f"{' and '.join(changed)} changed, and with it what val_loss measures: the best state is looked for again "
             "from here on, and the first evaluation replaces the best one of before"
         )
-
-
-def weight_differences(model: nn.Module, weights: Any) -> list[str]:
-    """How the entries of a state dict differ from those of a model in name or shape, in words; empty if they do not."""
-    if not isinstance(weights, Mapping):
-        return [f"its weights are no state dict but a {type(weights).__name__}"]
-    wanted = model.state_dict()
-    lines = []
-    for name, tensor in wanted.items():
-        shape = getattr(weights.get(name), "shape", None)
-        if shape is None:
-            lines.append(f"it lacks {name}")
-        elif shape != tensor.shape:
-            lines.append(f"{name} is {list(shape)} there and {list(tensor.shape)} here")
-    return lines + [f"it has {name}, which is not here" for name in weights if name not in wanted]
-
-
-def _of_another_shape(source: Path, reason: str) -> str:
-    return (
-        f"{source} is from a run of another shape and cannot be resumed here: {reason}. "
-        "Give another save folder, or the flags that the run was started with"
-    )
