@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from histocc.errors import Problems
-from histocc.files import run_folder
+from histocc.files import console, run_folder
 from histocc.files.folders import check_folder
 from histocc.formatter import BlockyFormatter, CodingSystem, general_system
 from histocc.processes.distributed import Processes
@@ -213,11 +213,11 @@ def finetune(options: FinetuneOptions, processes: Processes) -> int:
     if options.prepare_only:
         processes.main_first("preparation", lambda: _prepare(options, system.formatter))
         if processes.is_main:
-            print("To train on these files, also after edits, repeat the command without --prepare-only.")
+            console.say("To train on these files, also after edits, repeat the command without --prepare-only.")
         return 0
     code = run_mixer(options, processes, system, lambda start: _read_data(start, system, descriptions, processes))
     if options.demo and code == 0 and processes.is_main:
-        print(
+        console.say(
             "This was the demo. With a table of your own the full model trains with\n"
             "  python finetune.py --dataset table.csv --input-col text --target-cols code --save-path runs/mine\n"
             "and starts from the published HISCO model with --initial-checkpoint occ-canine-v1."

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from histocc.errors import Problems
+from histocc.files import console
 from histocc.files.folders import check_folder, make_folder
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
@@ -109,7 +110,7 @@ def train(options: FlatOptions, processes: Processes) -> int:
     processes.main_first("folder", lambda: make_folder(options.folder, "--save-dir"))
     code = run_flat(options, processes)
     if processes.is_main and code == 0 and options.demo:
-        print(
+        console.say(
             "This was the demo. With CSV files of your own (columns occ1, lang, code1..code5) the full model is\n"
             "trained with\n"
             "  python train.py --train-data FOLDER --save-dir Model --use-amp"

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from histocc.errors import Problems
-from histocc.files import run_folder
+from histocc.files import console, run_folder
 from histocc.files.folders import check_folder, make_folder
 from histocc.formatter import CodingSystem, coding_system, general_system
 from histocc.formatter.systems import SYSTEMS
@@ -134,7 +134,7 @@ def _with_codes(system: CodingSystem, options: TrainMixerOptions, processes: Pro
     if saved.exists():
         key = read_key(saved)
         if options.key and processes.is_main and read_key(options.key) != key:
-            print(
+            console.say(
                 f"{saved} differs from --key {options.key}; the one in the save folder is used, as the model knows it"
             )
     elif options.key:
@@ -200,7 +200,7 @@ def train_mixer(options: TrainMixerOptions, processes: Processes) -> int:
     system = _system(options)
     code = run_mixer(options, processes, system, lambda start: _read_data(start, system, processes))
     if options.demo and code == 0 and processes.is_main:
-        print(
+        console.say(
             "This was the demo. With data of your own (columns occ1, lang, code1..code5) the full model trains with\n"
             "  python train_mixer.py --save-dir runs/mine --train-data train.csv --val-data val.csv --use-amp\n"
             "and from a table with codes of any system with\n"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from histocc.files import run_folder
+from histocc.files import console, run_folder
 from histocc.files.atomic import save_with_retry
 from histocc.metrics.one_answer import AnswerCounts
 from histocc.training import plots
@@ -209,7 +209,7 @@ class HistoryFigure:
             )
         elif not self._told_how_to_draw:
             self._told_how_to_draw = True
-            print(plots.HOW_TO_GET, flush=True)
+            console.say(plots.HOW_TO_GET)
 
 
 @dataclass(frozen=True)
@@ -344,9 +344,8 @@ class FlatTraining:
             loss = loop.means.figures(loop.processes)["train_loss"]
             self._set_augmented(loss < self.switch.below)
             if self.augmented and self.verbose and loop.processes.is_main:
-                print(
-                    f"training loss {loss:.4g} is below {self.switch.below:.4g}: augmented descriptions from here on",
-                    flush=True,
+                console.say(
+                    f"training loss {loss:.4g} is below {self.switch.below:.4g}: augmented descriptions from here on"
                 )
         return self.data["data_loader_train_attack" if self.augmented else "data_loader_train"]
 

@@ -19,6 +19,7 @@ from histocc.dataloader.texts import multi_hot_rows
 from histocc.dataloader.words import Words
 from histocc.datasets import CODE_COLUMNS, hisco_codes, sample_paths
 from histocc.errors import Problems, UsageError
+from histocc.files import console
 from histocc.files.tables import peek
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def resample(
     """`resample_rows` on a frame with the columns `code1` .. `code5`; the index keeps the old row labels."""
     out = df.iloc[resample_rows(_frame_classes(df)[:, 0], downsample_top1, upsample_below)]
     if verbose:
-        print(f"{len(df):,} rows became {len(out):,}")
+        console.say(f"{len(df):,} rows became {len(out):,}")
     return out
 
 
@@ -192,7 +193,7 @@ def train_test_val(df: pd.DataFrame, verbose: bool = False) -> tuple[pd.DataFram
     """Training, validation and test part of a frame, see `split_rows`."""
     parts = tuple(df.iloc[rows] for rows in split_rows(np.arange(len(df))))
     if verbose:
-        print("training, validation, test: " + ", ".join(f"{len(part):,}" for part in parts))
+        console.say("training, validation, test: " + ", ".join(f"{len(part):,}" for part in parts))
     return parts
 
 
@@ -343,7 +344,7 @@ def load_data(
     baseline = reference_loss_of(classes[rows])
     train, val, test = split_rows(rows)
     if verbose:
-        print(
+        console.say(
             f"{len(text):,} rows read, {len(resampled):,} after resampling, {len(rows):,} of them used: "
             f"{len(train):,} for training, {len(val):,} for validation, {len(test):,} for test"
         )

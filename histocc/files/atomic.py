@@ -6,13 +6,14 @@ import contextlib
 import errno
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from histocc.errors import UsageError
+from histocc.files import console
 from histocc.files.torch_files import first_line
 
 _RETRY_SECONDS = 2.0
@@ -90,12 +91,10 @@ def save_with_retry(save: Callable[[], Any], what: str) -> OSError | None:
         except RuntimeError as error:
             # torch's zip writer reports a full disk as a RuntimeError of its own.
             failure = OSError(errno.EIO, first_line(error))
+        except UsageError as error:
+            # A file that is added to has become another one meanwhile.
+            failure = OSError(errno.EINVAL, str(error))
         if attempt == 1:
             time.sleep(_RETRY_SECONDS)
-    warn(f"{what} could not be saved: {failure}. Earlier files are untouched, and training goes on.")
+    console.warn(f"{what} could not be saved: {failure}. Earlier files are untouched, and training goes on.")
     return failure
-
-
-def warn(message: str) -> None:
-    """Say something on stderr, without ending anything."""
-    print(f"Warning: {message}", file=sys.stderr)

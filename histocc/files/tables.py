@@ -11,7 +11,6 @@ import lzma
 import math
 import os
 import re
-import sys
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from histocc.errors import UsageError
+from histocc.files import console
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -252,7 +252,7 @@ def _progress_bar(path: Path, progress: bool | None, total: int, unit: str) -> t
     from tqdm import tqdm
 
     if progress is None:
-        watched = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+        watched = console.is_watched() and os.environ.get("RANK", "0") == "0"
         progress = watched and path.stat().st_size >= PROGRESS_BYTES
     return tqdm(total=total, desc=f"Reading {path.name}", unit=unit, unit_scale=True, disable=not progress)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
 from histocc.errors import Problems, UsageError
+from histocc.files import console
 from histocc.files.csv_lines import csv_line
 from histocc.files.folders import check_folder
 from histocc.files.key import read_key, write_key
@@ -86,7 +87,7 @@ def prepare_finetuning_data(
         allow_codes_shorter_than_block_size,
         **options,
     )
-    print(report.summary(), flush=True)
+    console.say(report.summary())
     return key
 
 

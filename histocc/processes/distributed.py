@@ -8,7 +8,6 @@ control group, carries the few numbers that steer a run (stop requests, sums of 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from histocc.errors import UsageError
+from histocc.files import console
 
 LOST_PEER = "Error: another process of this run has ended without a word"
 _FAILED = "histocc/failed"
@@ -265,8 +265,7 @@ class Watch(threading.Thread):
         except RuntimeError:
             time.sleep(self._grace_seconds)
             if self._processes.claim_failure():
-                sys.stderr.write(f"{LOST_PEER}\n")
-                sys.stderr.flush()
+                console.complain(LOST_PEER)
             os._exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -73,4 +74,5 @@ def ignore_stop_signals(_worker: int = 0) -> None:
 
 def _say(text: str) -> None:
     # The handler may have interrupted a write to sys.stderr, which does not bear another one within.
-    os.write(2, f"\n{text}\n".encode())
+    with contextlib.suppress(OSError):
+        os.write(2, f"\n{text}\n".encode())

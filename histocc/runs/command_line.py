@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from histocc.errors import Problems, UsageError
+from histocc.files import console
 from histocc.processes.distributed import (
     LOST_PEER,
     Processes,
@@ -272,6 +273,7 @@ def run_script(script: Callable[[Options, Processes], int], options: Options) ->
     Returns the exit code: the script's own, 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C. One of several
     processes does not return but ends with it.
     """
+    console.open_missing_descriptors()
     set_tf32(options.tf32)
     processes = Processes()
     try:
@@ -302,17 +304,15 @@ def _leave(code: int) -> None:
     # DistributedDataParallel does not let go of its group, whose threads abort the process, or wait for ever, where
     # they want the GIL while the interpreter ends. So it is not ended; who waits for its end (wandb, workers) is told.
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    console.flush()
     os._exit(code)
 
 
 def _fail(processes: Processes, message: str, code: int) -> int:
     if processes.claim_failure():
         prefix = f"[process {processes.rank} of {processes.world_size}] " if processes.world_size > 1 else ""
-        sys.stderr.write(f"{prefix}{message.rstrip()}\n")
-    sys.stdout.flush()
-    sys.stderr.flush()
+        console.complain(f"{prefix}{message.rstrip()}")
+    console.flush()
     if processes.world_size > 1:
         # The others may never answer again: leaving in good order could wait for them for ever.
         os._exit(code)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from histocc.dataloader import load_data
 from histocc.dataloader.fingerprint import fingerprint
 from histocc.dataloader.flat_dataset import WIDTH_STEP
-from histocc.files import run_folder
+from histocc.files import console, run_folder
 from histocc.files.atomic import save_with_retry, write_atomically
 from histocc.files.torch_files import read_torch_file
 from histocc.formatter import coding_system
@@ -192,10 +192,9 @@ def _test(training: FlatTraining, data: Mapping[str, Any], loss_fn: nn.Module) -
     path = context.folder / run_folder.TEST_FIGURES
     text = json.dumps({"step": loop.step, **named}) + "\n"
     save_with_retry(lambda: write_atomically(path, lambda file: file.write(text.encode())), str(path))
-    print(
+    console.say(
         f"On the {figures['rows']:,} rows set aside for testing the best weights have a loss of "
-        f"{figures['val_loss']:.4g}, and {figures['val_acc']:.1%} of the rows have exactly the right codes.",
-        flush=True,
+        f"{figures['val_loss']:.4g}, and {figures['val_acc']:.1%} of the rows have exactly the right codes."
     )
 
 

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from histocc.dataloader import Workers
 from histocc.dataloader.samplers import TrainBatchSampler
 from histocc.errors import UsageError
-from histocc.files import run_folder
+from histocc.files import console, run_folder
 from histocc.files.atomic import write_atomically
 from histocc.metrics.one_answer import ONE_ANSWER, learnt_nothing
 from histocc.processes.distributed import Processes
@@ -153,7 +153,7 @@ def announce(data_facts: Mapping[str, Any], start: Start[RunOptions], loop: Trai
     if loop.finished:
         flag = options.epochs_flag if options.max_steps is None else "--max-steps"
         lines.append(f"The run is complete (step {loop.step:,} of {steps.total:,}). More {flag} would go on from here.")
-    print("\n".join(lines), flush=True)
+    console.say("\n".join(lines))
 
 
 def write_arguments(path: Path, arguments: Mapping[str, Any]) -> None:
@@ -187,14 +187,16 @@ def end(loop: TrainingLoop, done: str, instead: str) -> int:
     failed = sum(context.processes.gather(loop.save_failure is not None)) > 0
     if context.processes.is_main:
         if failed:
-            print(f"Error: the state at step {loop.step:,} could not be saved in {context.folder}: {loop.save_failure}")
+            console.complain(
+                f"Error: the state at step {loop.step:,} could not be saved in {context.folder}: {loop.save_failure}"
+            )
         elif loop.stopped:
             by = context.stop.name or "a signal"
-            print(f"Stopped by {by} at step {loop.step:,}, all saved; the same command resumes it.")
+            console.say(f"Stopped by {by} at step {loop.step:,}, all saved; the same command resumes it.")
         else:
-            print(f"Trained to step {loop.step:,}. {done}")
+            console.say(f"Trained to step {loop.step:,}. {done}")
             if learnt_nothing(loop.last_figures):
-                print(
+                console.say(
                     f"Warning: the flat head gives one and the same answer to {loop.last_figures[ONE_ANSWER]:.0f} % of "
                     f"the validation rows: it has learnt next to nothing. {instead}"
                 )

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from histocc.errors import UsageError
+from histocc.files import entries
+from histocc.files.entries import Entries
 from histocc.processes.distributed import Processes
 from histocc.runs.options import RunOptions
 from histocc.training.checkpoint import CheckpointFolder
-from histocc.training.checkpoint_schema import Checkpoint
-from histocc.weights import kind_of_model
+from histocc.training.checkpoint_schema import ADVICE, Checkpoint
+from histocc.weights import kind_of_model, num_classes_of
 
 Options = TypeVar("Options", bound=RunOptions)
 
@@ -75,6 +77,9 @@ def find_start(options: Options, processes: Processes) -> Start[Options]:
             f"{source} {made_by}, and cannot be resumed by {_MADE_BY[options.kind]}. Give another "
             f"{options.folder_flag}; to start from its weights, name it with {options.weights_flag} there"
         )
+    found = Entries(source, ADVICE)
+    found.check("key", checkpoint.key, entries.optional(entries.key(num_classes_of(checkpoint.model))))
+    found.raise_if_any()
     notes += _disagreements(checkpoint.settings, options.compared())
     rate, seed = checkpoint.learning_rate, options.seed
     if checkpoint.position is not None and checkpoint.position.seed is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from histocc.files import console
 from histocc.training.checkpoint import CheckpointFolder
 from histocc.training.checkpoint_fit import fit
 from histocc.training.checkpoint_schema import Checkpoint
@@ -42,5 +43,5 @@ def load_states(
         state.load(unwrap(model), optimizer, scheduler)
         return checkpoint.step
     if initial_checkpoint is not None:
-        print(load_initial_weights(unwrap(model), initial_checkpoint, only_encoder=only_encoder))
+        console.say(str(load_initial_weights(unwrap(model), initial_checkpoint, only_encoder=only_encoder)))
     return 0

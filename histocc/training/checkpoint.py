@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 
-from histocc.files.atomic import link_or_copy, warn, write_atomically
+from histocc.files import run_folder
+from histocc.files.atomic import link_or_copy, write_atomically
+from histocc.files.console import warn
 from histocc.files.torch_files import DamagedFile, read_torch_file
 
-_STEP_FILE = re.compile(r"(\d+)\.bin")
-_TEMPORARY = re.compile(r"\..+\.(bin|csv)\.\w+\.tmp")
+# What `write_atomically` and `link_or_copy` call the files of a run while they are written.
+_TEMPORARY = re.compile(r"\..+\.(bin|csv|json|png|yaml)\.\w+\.tmp")
 
 
 class CheckpointFolder:
@@ -44,7 +46,9 @@ class CheckpointFolder:
 
     def step_files(self) -> list[Path]:
         """The ``<step>.bin`` files, oldest step first."""
-        found = [(int(m[1]), p) for p in self.folder.glob("*.bin") if (m := _STEP_FILE.fullmatch(p.name))]
+        found = [
+            (step, path) for path in self.folder.glob("*.bin") if (step := run_folder.step_of(path.name)) is not None
+        ]
         return [path for _, path in sorted(found)]
 
     def files(self) -> list[Path]:

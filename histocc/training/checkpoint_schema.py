@@ -16,7 +16,6 @@ from torch import Tensor
 from histocc.files import entries
 from histocc.files.entries import Entries
 from histocc.files.tensors import tensor
-from histocc.weights import num_classes_of
 
 ADVICE = "Move the file away to resume from an older one, or give another save folder"
 
@@ -123,10 +122,10 @@ class Checkpoint:
         found = Entries(source, ADVICE)
         values: dict[str, Any] = {
             "step": found.take(content, "step", entries.whole()),
-            "model": (model := found.take(content, "model", entries.mapping_of(tensor(finite=False)))),
+            "model": found.take(content, "model", entries.mapping_of(tensor(finite=False))),
             "optimizer": _optimizer(found, content),
             "scheduler": found.take(content, "scheduler", entries.optional(entries.mapping)),
-            "key": found.check("key", content.get("key"), entries.optional(entries.key(num_classes_of(model or {})))),
+            "key": found.check("key", content.get("key"), entries.optional(entries.key())),
             "settings": _settings(found, content.get("settings")),
         }
         if "position" in content:

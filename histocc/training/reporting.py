@@ -7,7 +7,6 @@ import csv
 import io
 import itertools
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from histocc.errors import UsageError
+from histocc.files import console
 from histocc.files.atomic import write_atomically
 from histocc.files.entries import MOST, shown
 from histocc.files.ordinary import IS_MISSING, fault_of_file
@@ -173,7 +173,7 @@ class Progress:
     def __init__(self, total_steps: int, initial: int = 0, *, enabled: bool = True) -> None:
         self.enabled = enabled
         self.total_steps = total_steps
-        self._on_terminal = sys.stderr.isatty()
+        self._on_terminal = console.is_watched()
         self._bar = tqdm(
             total=total_steps,
             initial=initial,
@@ -196,13 +196,13 @@ class Progress:
         self._bar.set_postfix(shown, refresh=False)
         if not self._on_terminal:
             listed = ", ".join(f"{name} {value}" for name, value in shown.items())
-            print(f"step {step:,} of {self.total_steps:,}: {listed}, {duration(seconds_left)} left", flush=True)
+            console.say(f"step {step:,} of {self.total_steps:,}: {listed}, {duration(seconds_left)} left")
 
     def line(self, text: str) -> None:
         """A line of its own, above the bar."""
         if self.enabled:
-            tqdm.write(text, file=sys.stdout)
-            sys.stdout.flush()
+            with tqdm.external_write_mode():
+                console.say(text)
 
     def close(self) -> None:
         """Take the bar down."""
@@ -212,7 +212,7 @@ class Progress:
 @contextlib.contextmanager
 def evaluation_progress(batches: Iterable[Any], *, enabled: bool) -> Iterator[Iterable[Any]]:
     """The batches of an evaluation under a bar that goes away afterwards; no output where there is no terminal."""
-    show = enabled and sys.stderr.isatty()
+    show = enabled and console.is_watched()
     with tqdm(batches, desc="evaluating", unit="batch", leave=False, dynamic_ncols=True, disable=not show) as bar:
         yield bar
 

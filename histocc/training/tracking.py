@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from histocc.files import run_folder
+from histocc.files import console, run_folder
 from histocc.training.loop import Evaluation
 from histocc.training.reporting import LogFile
 
@@ -52,10 +51,9 @@ def wandb_init(
     try:
         import wandb
     except ImportError:
-        print(
-            "Warning: --log-wandb is given but wandb is not installed (pip install 'histocc[wandb]'); "
-            "the figures go to logs.csv only",
-            file=sys.stderr,
+        console.warn(
+            "--log-wandb is given but wandb is not installed (pip install 'histocc[wandb]'); the figures go to logs.csv "
+            "only"
         )
         return False
     id_file = Path(output_dir) / run_folder.WANDB_ID
@@ -72,7 +70,7 @@ def wandb_init(
         wandb.init(**options, mode=mode)
     except (wandb.errors.Error, OSError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
-        print(f"Warning: Weights & Biases cannot be reached ({reason}); tracking goes on offline", file=sys.stderr)
+        console.warn(f"Weights & Biases cannot be reached ({reason}); tracking goes on offline")
         wandb.init(**options, mode="offline")
     id_file.write_text(run_id + "\n")
     return True
