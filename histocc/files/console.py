@@ -11,14 +11,14 @@ import contextlib
 import os
 import sys
 
-_told: set[str] = set()
+_failed: set[str] = set()
 
 
 def say(text: str) -> None:
     """A line, or several, on stdout."""
+    known = "stdout" in _failed
     reason = _write("stdout", text)
-    if reason is not None and "stdout" not in _told:
-        _told.add("stdout")
+    if reason is not None and not known:
         warn(f"stdout cannot be written to ({reason}); everything else goes on")
 
 
@@ -65,9 +65,9 @@ def flush() -> None:
 def _write(name: str, text: str) -> str | None:
     """Write a line to a stream of `sys`; the reason where that fails."""
     stream = getattr(sys, name)
-    if stream is None:
-        return "it is closed"
     try:
+        if stream is None:
+            raise OSError("it is closed")
         try:
             stream.write(f"{text}\n")
         except UnicodeEncodeError:
@@ -75,18 +75,19 @@ def _write(name: str, text: str) -> str | None:
             stream.write(f"{text}\n".encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
     except (OSError, ValueError) as error:
-        atexit.register(_give_up, name)
+        if name not in _failed:
+            _failed.add(name)
+            atexit.register(_give_up, name)
         return getattr(error, "strerror", None) or str(error)
     return None
 
 
 def _give_up(name: str) -> None:
     # What a stream could not get rid of would make the interpreter end with a message and a code of its own.
-    stream = getattr(sys, name)
-    try:
-        stream.flush()
-    except (OSError, ValueError):
-        with contextlib.suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        stream = getattr(sys, name)
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             stream.flush()

@@ -187,9 +187,8 @@ def end(loop: TrainingLoop, done: str, instead: str) -> int:
     failed = sum(context.processes.gather(loop.save_failure is not None)) > 0
     if context.processes.is_main:
         if failed:
-            console.complain(
-                f"Error: the state at step {loop.step:,} could not be saved in {context.folder}: {loop.save_failure}"
-            )
+            where = f"the state at step {loop.step:,} could not be saved in {context.folder}"
+            console.complain(f"Error: {where}: {loop.save_failure}")
         elif loop.stopped:
             by = context.stop.name or "a signal"
             console.say(f"Stopped by {by} at step {loop.step:,}, all saved; the same command resumes it.")

@@ -46,10 +46,8 @@ class CheckpointFolder:
 
     def step_files(self) -> list[Path]:
         """The ``<step>.bin`` files, oldest step first."""
-        found = [
-            (step, path) for path in self.folder.glob("*.bin") if (step := run_folder.step_of(path.name)) is not None
-        ]
-        return [path for _, path in sorted(found)]
+        found = [(run_folder.step_of(path.name), path) for path in self.folder.glob("*.bin")]
+        return [path for _, path in sorted(pair for pair in found if pair[0] is not None)]
 
     def files(self) -> list[Path]:
         """The checkpoints that there are, in the order in which a run is resumed from them."""

@@ -52,8 +52,8 @@ def wandb_init(
         import wandb
     except ImportError:
         console.warn(
-            "--log-wandb is given but wandb is not installed (pip install 'histocc[wandb]'); the figures go to logs.csv "
-            "only"
+            "--log-wandb is given but wandb is not installed (pip install 'histocc[wandb]'); "
+            "the figures go to logs.csv only"
         )
         return False
     id_file = Path(output_dir) / run_folder.WANDB_ID
