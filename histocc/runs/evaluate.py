@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from histocc.errors import Problems, UsageError
-from histocc.files import run_folder
+from histocc.files import console, run_folder
 from histocc.files.atomic import write_atomically
 from histocc.files.folders import check_folder
 from histocc.files.review import CHECKED, SAMPLE, is_review
@@ -235,7 +235,7 @@ def evaluate(options: EvaluateOptions, processes: Processes) -> int:
         path = loaded.folder / run_folder.THRESHOLDS
         write_thresholds(path, coder.method, thresholds)
         lines.append(f"Thresholds with the best F1, which histocc predict uses from now on: {path}")
-    print("\n".join(lines), flush=True)
+    console.say("\n".join(lines))
     return 0
 
 
@@ -243,7 +243,7 @@ def _code_all(pairs: Pairs, coder: ModelCoder, batch_size: int) -> Coded:
     from tqdm.auto import tqdm
 
     order = pairs.longest_first()
-    shrinking = ShrinkingBatches(coder, print)
+    shrinking = ShrinkingBatches(coder, console.say)
     lots = []
     with tqdm(total=len(order), unit=" texts", desc="Coding", disable=None) as bar:
         for start in range(0, len(order), batch_size):

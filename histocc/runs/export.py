@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from histocc.errors import Problems, UsageError
-from histocc.files import run_folder
+from histocc.files import console, run_folder
 from histocc.files.folders import check_folder
 from histocc.files.key import write_key
 from histocc.prediction.coders import LoadedModel
@@ -77,7 +77,7 @@ def export(options: ExportOptions, processes: Processes) -> int:
         raise UsageError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    print(f"The model is in {target}: histocc predict --model {target} uses it.")
+    console.say(f"The model is in {target}: histocc predict --model {target} uses it.")
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from histocc.errors import Problems, UsageError
+from histocc.files import console
 from histocc.files.folders import check_folder
 from histocc.files.tables import column_names, columns_fault, file_fault, read_chunks
 from histocc.metrics.predictions import same_answer
@@ -207,7 +208,7 @@ def predict(options: PredictOptions, processes: Processes) -> int:
     if not rows:
         raise UsageError(f"{source} has no rows: there is nothing below its header")
 
-    code_pairs(pairs, coder, options.batch_size, work, processes, warn=lambda line: print(line, flush=True))
+    code_pairs(pairs, coder, options.batch_size, work, processes, warn=console.say)
     processes.meet("coded")
     processes.main_first("output", lambda: _finish(options, coder, pairs, work, kept, descriptions))
     return 0
@@ -252,7 +253,7 @@ def _finish(
             f"{number:,} rows to check by hand: {options.review}. Correct the codes, tick the rows in the column "
             "'checked', and give the table to histocc evaluate and finetune.py"
         )
-    print("\n".join(lines), flush=True)
+    console.say("\n".join(lines))
     work.remove()
 
 
