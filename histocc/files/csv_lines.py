@@ -1,10 +1,13 @@
-"""Lines of CSV files, as pandas writes them."""
+"""Lines of CSV files, as pandas writes them, and rows of any length."""
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+# The most that a C long holds on every system; texts are of a few dozen characters, and only a mistake is longer.
+_LONGEST_FIELD = 2**31 - 1
 _needs_quotes = re.compile('[,"\r\n]')
 
 
@@ -20,3 +23,10 @@ def csv_field(text: str) -> str:
 def csv_line(values: Iterable[str]) -> str:
     """One row as it stands in a CSV file."""
     return ",".join(map(csv_field, values)) + "\n"
+
+
+def csv_records(lines: Iterable[str]) -> Iterator[list[str]]:
+    """The rows of a CSV file, as Python's csv reads them, whatever the length of a value."""
+    # The limit, 131,072 characters otherwise, belongs to the whole process.
+    csv.field_size_limit(_LONGEST_FIELD)
+    return csv.reader(lines)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from histocc.errors import UsageError
-from histocc.files.csv_lines import csv_line
+from histocc.files.csv_lines import csv_line, csv_records
 
 KEY_COLUMNS = ("system_code", "code")
 
@@ -26,7 +26,7 @@ def read_key(path: str | Path) -> dict[str, int]:
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            reader = csv_records(file)
             header = next(reader, [])
             # A blank line is no row; the row number of each entry is the one a spreadsheet shows.
             rows = [(number, row) for number, row in enumerate(reader, start=2) if row]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import csv
 import difflib
 import gzip
@@ -22,6 +23,7 @@ import numpy as np
 
 from histocc.errors import UsageError
 from histocc.files import console
+from histocc.files.csv_lines import csv_records
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -36,7 +38,8 @@ OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 # What a disk, and a compressed file that is cut off or damaged, can come up with.
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
-# Columns beyond those of the header that are read to find values in them; one further out is not looked for.
+# Columns beyond those of the header that are read to find values in them. A value further out is found where it is the
+# only one of its row, so that no row is taken for an empty one.
 SPARE_COLUMNS = 2
 _CLOSE, _MOST_COLUMNS_LISTED, _MOST_SHOWN = 0.7, 20, 200
 
@@ -64,31 +67,56 @@ class TextCells:
 
 
 class ArrowCells:
-    """A column of some rows as pyarrow has it; otherwise like `TextCells`."""
+    """A column of some rows as pyarrow has it; otherwise like `TextCells`.
 
-    def __init__(self, values: Any, decimals: bool) -> None:
+    Parameters
+    ----------
+    values
+        A pyarrow array.
+    row_numbers
+        int64 [n], for messages.
+    source
+        File and column in words, for messages.
+    decimals
+        Whether whole floats keep a decimal.
+
+    Raises
+    ------
+    UsageError
+        From each method: a cell holds bytes that are no text in UTF-8.
+    """
+
+    def __init__(self, values: Any, row_numbers: np.ndarray, source: str, decimals: bool) -> None:
         self._values = values
+        self._row_numbers = row_numbers
+        self._source = source
         self._decimals = decimals
 
     def tolist(self) -> list[str]:
         """As for `TextCells`."""
-        return [as_text(value, self._decimals) for value in self._values.to_pylist()]
+        return self._texts(self._values)
 
     def take(self, rows: np.ndarray) -> ArrowCells:
         """As for `TextCells`."""
-        return ArrowCells(self._values.take(rows), self._decimals)
+        return ArrowCells(self._values.take(rows), self._row_numbers[rows], self._source, self._decimals)
 
     def distinct(self) -> tuple[list[str], np.ndarray]:
         """As for `TextCells`."""
         import pandas as pd
 
         encoded = self._values if hasattr(self._values, "dictionary") else self._values.dictionary_encode()
-        texts = [as_text(value, self._decimals) for value in encoded.dictionary.to_pylist()]
         # One more for the nulls; and the dictionary of a file may have values in another order, or that no row has.
-        numbers = encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
-        numbers, present = pd.factorize(numbers)
-        texts.append("")
-        return [texts[i] for i in present.tolist()], numbers
+        null = len(encoded.dictionary)
+        numbers, present = pd.factorize(encoded.indices.fill_null(null).to_numpy(zero_copy_only=False))
+        texts = iter(self._texts(encoded.dictionary.take(present[present != null])))
+        return ["" if i == null else next(texts) for i in present.tolist()], numbers
+
+    def _texts(self, values: Any) -> list[str]:
+        try:
+            return [as_text(value, self._decimals) for value in values.to_pylist()]
+        except UnicodeDecodeError as error:
+            bad = next(i for i, cell in enumerate(self._values) if _is_no_text(cell))
+            raise not_text(f"{self._source}, row {self._row_numbers[bad]}", error) from None
 
 
 @dataclass
@@ -180,7 +208,15 @@ def column_names(path: str | os.PathLike[str]) -> list[str]:
     fault = file_fault(path)
     if fault:
         raise UsageError(fault)
-    return list(_parquet_file(path).schema_arrow.names) if _is_parquet(path) else _csv_header(path)
+    if not _is_parquet(path):
+        return _csv_header(path)
+    try:
+        return list(_parquet_file(path).schema_arrow.names)
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path} is damaged: the name of a column is {error.object[:40]!r}, which is no text in UTF-8; "
+            "save the table again"
+        ) from None
 
 
 def peek(path: str | os.PathLike[str]) -> tuple[list[str], bool]:
@@ -227,19 +263,32 @@ def columns_fault(
 
 
 def as_text(value: Any, decimals: bool = True) -> str:
-    """A cell's text; the empty string for a null. Whole floats keep one decimal (`61110.0`), or none (`61110`)."""
+    """A cell's text; the empty string for a null. Whole floats keep one decimal (`61110.0`), or none (`61110`).
+
+    Raises UnicodeDecodeError for bytes that are no text in UTF-8; `not_text` makes a message of it.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError:
-            raise UsageError(f"a cell holds bytes that are no text in UTF-8, {value[:40]!r}: save text") from None
+        return value.decode("utf-8")
     if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
         return ""
     if isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value):
         return f"{value:.1f}" if decimals else str(int(value))
     return str(value)
+
+
+def not_text(place: str, error: UnicodeDecodeError) -> UsageError:
+    """What to raise where bytes at some place of a table are no text."""
+    return UsageError(f"{place}: the bytes {error.object[:40]!r} are no text in UTF-8; save the column as text")
+
+
+def _is_no_text(cell: Any) -> bool:
+    try:
+        as_text(cell.as_py())
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _close_names(name: str, candidates: Iterable[Any]) -> str:
@@ -270,7 +319,7 @@ def _records(path: Path, errors: str = "strict") -> Iterator[tuple[int, list[str
     number = 0
     try:
         with path.open("rb") as raw, _open_text(path, raw, errors) as text:
-            for number, record in enumerate(csv.reader(text), start=1):
+            for number, record in enumerate(csv_records(text), start=1):
                 yield number, record
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
@@ -334,7 +383,7 @@ def _csv_chunks(
             _open_text(path, raw) as text,
             _progress_bar(path, progress, path.stat().st_size, "B") as bar,
         ):
-            next(csv.reader(text))
+            next(csv_records(text))
             # A header that names spare columns makes pandas give what is too much in a row, and no row an index.
             with pd.read_csv(
                 _WithHeader(numbered, text),
@@ -355,9 +404,9 @@ def _csv_chunks(
                     chunk = Chunk(cells, np.arange(next_row, next_row + len(frame), dtype=np.int64))
                     next_row += len(frame)
                     blank = np.zeros(0, dtype=np.int64) if keep_empty_rows else chunk.blank()
-                    if len(blank) and len(position) < width:
-                        # Columns that are not read may hold values.
-                        empty = _empty(records, set(chunk.row_numbers[blank].tolist()))
+                    if len(blank):
+                        # Columns that are not read may hold values, and so may places beyond the header.
+                        empty = _empty(records, set(chunk.row_numbers[blank].tolist()), path, width)
                         blank = blank[np.isin(chunk.row_numbers[blank], empty)]
                     yield chunk.without(blank)
                     bar.update(raw.tell() - bar.n)
@@ -369,13 +418,16 @@ def _csv_chunks(
         raise _unreadable(path, error) from None
 
 
-def _empty(records: Iterator[tuple[int, list[str]]], rows: Collection[int]) -> list[int]:
+def _empty(records: Iterator[tuple[int, list[str]]], rows: Collection[int], path: Path, width: int) -> list[int]:
     """Which rows have no value at all; `records`, which stand before the first of them, are read up to the last."""
     last = max(rows)
     empty = []
     for number, record in records:
-        if number in rows and not any(map(str.strip, record)):
-            empty.append(number)
+        if number in rows:
+            if any(map(str.strip, record[width:])):
+                raise _too_many_values(path, width)
+            if not any(map(str.strip, record)):
+                empty.append(number)
         if number == last:
             break
     return empty
@@ -387,12 +439,14 @@ def _unreadable(path: Path, error: Exception) -> UsageError:
 
 def _not_utf8(path: Path) -> UsageError:
     where = ""
-    for number, record in _records(path, errors="surrogateescape"):
-        cell = next((cell for cell in record if any("\udc80" <= char <= "\udcff" for char in cell)), None)
-        if cell is not None:
-            spelt = cell.encode("utf-8", errors="surrogateescape").decode("latin-1")
-            where = f": row {number} holds {spelt!r} in another encoding"
-            break
+    # The characters of UTF-16 are rows to nobody: Python 3.10 refuses to split them.
+    with contextlib.suppress(UsageError):
+        for number, record in _records(path, errors="surrogateescape"):
+            cell = next((cell for cell in record if any("\udc80" <= char <= "\udcff" for char in cell)), None)
+            if cell is not None:
+                spelt = cell.encode("utf-8", errors="surrogateescape").decode("latin-1")
+                where = f": row {number} holds {spelt!r} in another encoding"
+                break
     return UsageError(
         f"{path} is not in UTF-8{where}. Save it as CSV in UTF-8 "
         f"(in Excel: 'CSV UTF-8'; in R: fileEncoding = \"UTF-8\"; in Stata: export delimited)"
@@ -457,9 +511,12 @@ def _parquet_chunks(path: Path, columns: Sequence[str], decimals: bool, progress
     try:
         with _progress_bar(path, progress, file.metadata.num_rows, " rows") as bar:
             for batch in file.iter_batches(CHUNK_ROWS, columns=list(dict.fromkeys(columns))):
-                cells = {name: ArrowCells(batch.column(name), decimals) for name in columns}
+                rows = np.arange(next_row, next_row + batch.num_rows, dtype=np.int64)
+                cells = {
+                    name: ArrowCells(batch.column(name), rows, f"{path}, column {name!r}", decimals) for name in columns
+                }
                 # There are no blank lines in such a file: a row without a text and a code is one with a fault.
-                yield Chunk(cells, np.arange(next_row, next_row + batch.num_rows, dtype=np.int64))
+                yield Chunk(cells, rows)
                 next_row += batch.num_rows
                 bar.update(batch.num_rows)
     except (ArrowException, OSError) as error:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from histocc.errors import UsageError
 from histocc.files.review import CHECKED, is_review
-from histocc.files.tables import Chunk, TextCells, as_text, column_names, columns_fault, read_chunks
+from histocc.files.tables import Chunk, TextCells, as_text, column_names, columns_fault, not_text, read_chunks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,6 +171,20 @@ def _frame_chunk(frame: pd.DataFrame, wanted: Sequence[str]) -> Chunk:
     fault = columns_fault("the table", list(frame.columns), wanted)
     if fault:
         raise UsageError(fault)
-    columns = {name: TextCells(np.array([*map(as_text, frame[name].tolist())], dtype=object)) for name in wanted}
+    columns = {name: TextCells(np.array(_texts(name, frame[name].tolist()), dtype=object)) for name in wanted}
     chunk = Chunk(columns, np.arange(2, len(frame) + 2, dtype=np.int64))
-    return chunk.without([i for i in chunk.blank().tolist() if not any(as_text(v).strip() for v in frame.iloc[i])])
+    return chunk.without([i for i in chunk.blank().tolist() if not any(_has_value(v) for v in frame.iloc[i])])
+
+
+def _texts(column: str, values: Sequence[Any]) -> list[str]:
+    texts: list[str] = []
+    try:
+        for value in values:
+            texts.append(as_text(value))  # their number tells the row of an error
+    except UnicodeDecodeError as error:
+        raise not_text(f"the table, column {column!r}, row {len(texts) + 2}", error) from None
+    return texts
+
+
+def _has_value(value: Any) -> bool:
+    return bool(value) if isinstance(value, bytes) else bool(as_text(value).strip())

@@ -57,14 +57,14 @@ def test_as_the_csv_module_reads_it(records, order, n_columns, line_end):
             quoting.writerows(records)
         numbered = list(enumerate(records, start=2))
         surplus = [number for number, record in numbered if any(map(str.strip, record[3:]))]
-        # One further out, behind two empty ones, is not looked for.
-        if any(any(map(str.strip, record[3:5])) for record in records):
+        # One further out, behind two empty ones, is only looked for in rows that seem to be empty.
+        wanted = [int(c[1]) for c in columns]
+        seems_empty = [not any((record + [""] * 3)[i].strip() for i in wanted) for record in records]
+        if any(any(map(str.strip, r[3 : None if seems else 5])) for r, seems in zip(records, seems_empty)):
             with pytest.raises(UsageError, match=rf"{len(surplus)} of them, first row {surplus[0]} with"):
                 read(path, columns)
             return
-        full = [(number, record) for number, record in numbered if any(map(str.strip, record[:3] + record[3:]))]
-        if surplus:
-            return
+        full = [(number, record) for number, record in numbered if any(map(str.strip, record))]
         expected = [(number, [(record + [""] * 3)[int(c[1])] for c in columns]) for number, record in full]
         assert read(path, columns) == (expected, len(records) - len(full))
         assert peek(path) == (["c0", "c1", "c2"], bool(full))
@@ -81,6 +81,18 @@ def test_a_value_too_many_is_found_wherever_it_stands(tmp_path, monkeypatch, at,
     path = tmp_path / "t.csv"
     path.write_text("\n".join(["a,b,c", "", *lines]))
     with pytest.raises(UsageError, match=rf"names 3 columns: 1 of them, first row {at + 3} with .*'1,2,3{surplus}'"):
+        read(path, columns)
+
+
+@pytest.mark.parametrize("columns", [["a", "b"], ["a"]])
+@pytest.mark.parametrize("commas", [2, 3, 4, 5, 40])
+def test_no_row_is_dropped_for_standing_too_far_out(tmp_path, columns, commas):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1,2\n" + "," * commas + "x\n3,4\n,\n")
+    with pytest.raises(
+        UsageError,
+        match=rf"more values than its header, which names 2 columns: 1 of them, first row 3 with {commas + 1} values",
+    ):
         read(path, columns)
 
 
@@ -135,11 +147,18 @@ def test_a_first_row_that_is_no_header(tmp_path, first, message):
         read(path, ["a"])
 
 
-def test_values_that_python_cannot_split_are_named(tmp_path):
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_value_may_be_of_any_length(tmp_path, at):
+    rows = [["a", "b"], ["1", "2"], ["", ""], ["3", "4"]]
+    rows[at][0] = "x" * 200_000
     path = tmp_path / "t.csv"
-    path.write_text("a,b\n1,2\n" + "x" * 200_000 + ",3,4\n")
-    with pytest.raises(UsageError, match=r"t\.csv, row 3: cannot be read as CSV: field larger"):
-        read(path, ["a"])
+    path.write_text("".join(",".join(row) + "\n" for row in rows))
+    filled = [(number, row) for number, row in enumerate(rows[1:], start=2) if any(row)]
+    assert read(path, ["a", "b"]) == (filled, 3 - len(filled))
+    assert peek(path) == (["a", "b"], True)
+    path.write_text("x" * 200_000 + ",b\n1,2\n")
+    assert column_names(path) == ["x" * 200_000, "b"]
+    assert read(path, ["b"]) == ([(2, ["2"])], 0)
 
 
 def test_a_header_of_several_lines_and_a_byte_order_mark(tmp_path):
@@ -196,8 +215,46 @@ def test_bytes_of_a_parquet_file_are_text(tmp_path):
     parquet.write_table(pa.table({"a": [b"s\xc3\xb8mand", b"x"]}), path)
     assert read(path, ["a"]) == ([(2, ["sømand"]), (3, ["x"])], 0)
     parquet.write_table(pa.table({"a": [b"s\xf8mand"]}), path)
-    with pytest.raises(UsageError, match=r"a cell holds bytes that are no text in UTF-8, b's\\xf8mand': save text"):
+    with pytest.raises(
+        UsageError, match=r"t\.parquet, column 'a', row 2: the bytes b's\\xf8mand' are no text in UTF-8"
+    ):
         read(path, ["a"])
+
+
+def strings(pa, *values):
+    """Cells that call themselves text, whatever their bytes."""
+    return pa.Array.from_buffers(pa.string(), len(values), pa.array(values, pa.binary()).buffers())
+
+
+@pytest.mark.parametrize("ask", ["tolist", "distinct"])
+@pytest.mark.parametrize("kind", ["text", "dictionary", "bytes"])
+def test_damaged_text_of_a_parquet_file_is_named_with_row_and_column(tmp_path, monkeypatch, ask, kind):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 2)
+    values = b"x", b"y", b"z", b"s\xf8mand"
+    cells = {"text": strings, "dictionary": lambda pa, *v: strings(pa, *v).dictionary_encode()}.get(kind)
+    cells = pa.array(values, pa.binary()) if cells is None else cells(pa, *values)
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pa.table({"a": [1, 2, 3, 4], "b": cells}), path)
+    assert read(path, ["a"])[0]
+    first, second = (chunk["b"] for chunk in read_chunks(path, ["b"]))
+    assert getattr(first, ask)()
+    with pytest.raises(UsageError, match=r"t\.parquet, column 'b', row 5: the bytes b's\\xf8mand' are no text in UTF"):
+        getattr(second, ask)()
+
+
+def test_damaged_names_of_columns_of_a_parquet_file(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pa.table({"name": ["x"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"name", b"n\xe6me"))
+    for ask in (column_names, peek, lambda path: read(path, ["name"])):
+        with pytest.raises(UsageError, match=r"t\.parquet is damaged: the name of a column is b'n\\xe6me'"):
+            ask(path)
 
 
 def test_text_of_a_cell():

@@ -222,3 +222,9 @@ def test_all_codes_file(refuse, write_csv, tmp_path):
     codes = write_csv([["code", "label"], ["", "x"]], "codes.csv")
     refuse(path, r"--all-codes-file .* has no codes in column 'code'", all_codes_file=codes)
     refuse(path, r"codes\.csv has no column 'labels'", all_codes_file=codes, all_codes_col="labels")
+
+
+def test_bytes_in_a_frame(refuse):
+    frame = pd.DataFrame(GOOD[1:], columns=GOOD[0], dtype=object)
+    frame.loc[3, "occ1"] = "bødker".encode("latin-1")
+    refuse(frame, r"the table, column 'occ1', row 5: the bytes b'b\\xf8dker' are no text in UTF-8; save the column as")

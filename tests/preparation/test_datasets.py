@@ -41,3 +41,15 @@ def test_raw_sample_of_the_original_has_every_code_in_the_key(golden, tmp_path):
     train, val = setup_finetuning_datasets(["hisco_1", "hisco_2"], tmp_path / "out", formatter, None, len(key), key)
     assert (len(train), len(val)) == (report.rows_train, report.rows_val)
     assert sorted(train.languages) == ["da", "en", "unk"]
+
+
+@pytest.mark.parametrize("at", [0, 7])
+def test_a_text_of_any_length_is_prepared_read_again_and_cut(write_csv, tmp_path, at, formatter):
+    rows = [[f"farmer {i}", "61110"] for i in range(20)]
+    rows[at][0] = "x" * 200_000
+    key, report = prepare(write_csv([["occ1", "hisco_1"], *rows]), "occ1", formatter, tmp_path / "out", 0.2)
+    assert (report.rows_train, report.rows_val) == (16, 4)
+    data = setup_finetuning_datasets(["hisco_1"], tmp_path / "out", formatter, None, len(key), key)
+    items = [part[i] for part in data for i in range(len(part))]
+    (longest,) = [item for item in items if "xxx" in item["occ1"]]
+    assert longest["attention_mask"].sum() == 128
