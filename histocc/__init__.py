@@ -22,6 +22,7 @@ _HOMES = {
     "BlockOrderInvariantLoss": "loss",
     "LossMixer": "loss",
     "DATASETS": "datasets",
+    "OccCANINE": "prediction_assets",
 }
 
 __all__ = list(_HOMES)

@@ -6,19 +6,23 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from histocc.errors import UsageError
 from histocc.formatter import CodingSystem
-from histocc.model_assets import CANINEOccupationClassifier, Seq2SeqMixerOccCANINE, encoder_config
+from histocc.model_assets import (
+    CANINEOccupationClassifier,
+    Seq2SeqMixerOccCANINE,
+    Seq2SeqOccCANINE,
+    encoder_config,
+)
 from histocc.weights import read_state_dict
 
 # Entries of a checkpoint.
 SYSTEM_ENTRY, MODEL_ENTRY = "coding_system", "model_settings"
-KINDS = ("mixer", "flat")
+KINDS = ("mixer", "flat", "seq2seq")
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,11 @@ class ModelSettings:
     Parameters
     ----------
     kind
-        'mixer' (decoder and flat head) or 'flat'.
+        'mixer' (decoder and flat head), 'flat' or 'seq2seq' (a decoder alone).
     max_len
         L, the ids of a text at most, with which the model was trained.
     decoder_dim_feedforward
-        Feed-forward width of the mixer's decoder; None is the hidden size.
+        Feed-forward width of the decoder; None is the hidden size.
     dropout
         Dropout of decoder and flat head.
     encoder
@@ -125,19 +129,35 @@ def load_stored_model(path: str | os.PathLike[str]) -> StoredModel:
     if described.is_file():
         # An exported folder, whose weights are without other entries.
         entries = read_description(described)
-    if SYSTEM_ENTRY not in entries or MODEL_ENTRY not in entries:
+    if not describes_model(entries):
         raise UsageError(
             f"{path} does not say which coding system and encoder it has: it is a file of the original or of an older "
             f"version. Resume its run once with the flags that it was started with, which saves them, or build the "
             f"model yourself"
         )
+    return rebuild_model(weights, entries, str(path))
+
+
+def describes_model(entries: Mapping[str, Any]) -> bool:
+    """Whether entries of a checkpoint say which model it holds."""
+    return SYSTEM_ENTRY in entries and MODEL_ENTRY in entries
+
+
+def rebuild_model(weights: Mapping[str, Tensor], entries: Mapping[str, Any], source: str) -> StoredModel:
+    """The model that some weights and the entries beside them make; `source` is what messages call them.
+
+    Raises
+    ------
+    UsageError
+        The entries describe no model, or one that the weights do not fit.
+    """
     try:
         system = CodingSystem.from_plain(entries[SYSTEM_ENTRY])
         settings = ModelSettings.from_plain(entries[MODEL_ENTRY])
         model = build_model(system, settings)
         model.load_state_dict(weights)
     except (UsageError, RuntimeError) as error:
-        raise UsageError(f"{Path(path)} does not hold the model that it describes: {error}") from error
+        raise UsageError(f"{source} does not hold the model that it describes: {error}") from error
     others = {name: entry for name, entry in entries.items() if name not in (SYSTEM_ENTRY, MODEL_ENTRY)}
     return StoredModel(model.eval(), system, settings, others)
 
@@ -170,11 +190,8 @@ def build_model(system: CodingSystem, settings: ModelSettings) -> nn.Module:
     encoder = encoder_config(settings.encoder)
     if settings.kind == "flat":
         return CANINEOccupationClassifier(system.num_classes, dropout_rate=settings.dropout, encoder=encoder)
-    return Seq2SeqMixerOccCANINE(
-        "",
-        system.formatter.num_classes,
-        system.num_classes,
-        dropout_rate=settings.dropout,
-        decoder_dim_feedforward=settings.decoder_dim_feedforward,
-        encoder=encoder,
-    )
+    decoder = {"dropout_rate": settings.dropout, "decoder_dim_feedforward": settings.decoder_dim_feedforward}
+    tokens = system.formatter.num_classes
+    if settings.kind == "seq2seq":
+        return Seq2SeqOccCANINE("", tokens, encoder=encoder, **decoder)
+    return Seq2SeqMixerOccCANINE("", tokens, system.num_classes, encoder=encoder, **decoder)

@@ -25,6 +25,8 @@ ROOMS = [
     ["prediction"],
     ["training"],
     ["seq2seq_mixer_engine", "trainer"],
+    ["prediction"],
+    ["prediction_assets"],
     ["runs"],
     ["utils"],
     ["__main__"],

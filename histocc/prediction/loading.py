@@ -1,60 +1,423 @@
-"""Loading a model to use it: from a run folder, a checkpoint, an exported folder or the hub."""
+"""Trained models from files, folders and the hub, of this package and of the original, with their coding systems."""
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+from torch import Tensor
 
+from histocc.datasets import hisco_codes
 from histocc.errors import UsageError
 from histocc.files import run_folder
-from histocc.prediction.coders import LoadedModel, identity_of
-from histocc.stored_model import load_stored_model
-from histocc.weights import read_state_dict
+from histocc.files.key import read_key
+from histocc.formatter import CodingSystem, coding_system, general_system
+from histocc.formatter.systems import SYSTEMS
+from histocc.model_assets import CANINEOccupationClassifier, Seq2SeqMixerOccCANINE, Seq2SeqOccCANINE, encoder_config
+from histocc.prediction.published import (
+    CHARACTERS_FILE,
+    CONFIGURATION_FILE,
+    KEY_FILE,
+    PUBLISHED_SYSTEMS,
+    fetch,
+    fetch_weights,
+    repository_of,
+)
+from histocc.stored_model import describes_model, rebuild_model
+from histocc.weights import WEIGHT_FILES, class_codes, kind_of_model, read_state_dict
+
+if TYPE_CHECKING:
+    from transformers import CanineConfig, CanineModel
+
+Model = CANINEOccupationClassifier | Seq2SeqOccCANINE
+
+HISCO = "hisco"
+KINDS = ("flat", "seq2seq", "mixer")
+# Of the original's models.
+MAX_LEN = 128
+_MOST_CODES = 4
 
 
-def load_model(name: str, device: torch.device, *, encoder: str | None = None) -> LoadedModel:
-    """Load a model.
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained model and all that is needed to use it.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode, on the CPU.
+    kind
+        'flat' (a flat head alone), 'seq2seq' (a decoder alone) or 'mixer' (both).
+    system
+        Its coding system; the codes are None where a decoder alone has no key.
+    label
+        What columns of codes are named after.
+    max_len
+        L, to which texts are padded.
+    lowercase, ascii_only
+        What is done to texts before they are encoded, as was done in training.
+    source
+        File, folder or name that it comes from.
+    """
+
+    model: Model
+    kind: str
+    system: CodingSystem
+    label: str
+    max_len: int = MAX_LEN
+    lowercase: bool = True
+    ascii_only: bool = True
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class OriginalOptions:
+    """What files of the original do not say themselves; files of this package need none of it.
+
+    Parameters
+    ----------
+    system
+        The coding system.
+    use_within_block_sep
+        Codes are lists of parts such as ``1,13,0,0``.
+    target_cols
+        The code columns that the decoder was trained with, ``{system}_1`` to ``{system}_4`` by default.
+    encoder
+        Folder with a `config.json`, or a configuration; that of CANINE-s by default.
+    """
+
+    system: str = HISCO
+    use_within_block_sep: bool = False
+    target_cols: Sequence[str] | None = None
+    encoder: str | os.PathLike[str] | CanineConfig | None = None
+
+
+def load_model(
+    name: str | os.PathLike[str],
+    options: OriginalOptions | None = None,
+    *,
+    hub: bool = True,
+    force_download: bool = False,
+) -> LoadedModel:
+    """Load a trained model.
 
     Parameters
     ----------
     name
-        A run folder, a checkpoint file, an exported folder, or the name of a published model.
-    device
-        Where it is to compute.
-    encoder
-        The encoder of a file that does not say which it has: a folder.
+        A file, with or without its ending ``.bin``; a run's folder, of which the best weights are taken; a folder with
+        ``model.safetensors``; or, with `hub`, a published model or another of the hub, ``owner/name``.
+    options
+        For files of the original.
+    hub
+        Whether `name` may be one of the hub's. A published name wins over a file, a file over other names.
+    force_download
+        Fetch anew what the local cache has.
 
     Raises
     ------
     UsageError
-        There is no such model, or its file is damaged, holds pickled objects or does not say what it is.
+        There is no such model, its file is damaged, holds pickled objects or no model, or its key, encoder or alphabet
+        do not fit; the message says what to do.
     """
-    path = find_checkpoint(Path(name))
-    stored = load_stored_model(path)
-    best = stored.entries.get("best_weights")
-    if path.name == run_folder.LAST_CHECKPOINT and isinstance(best, str) and path.with_name(Path(best).name).is_file():
-        # Of a run of train.py the best weights lie beside its last state, without anything else.
-        path = path.with_name(Path(best).name)
-        weights, _ = read_state_dict(path)
-        stored.model.load_state_dict(weights)
-    languages = stored.entries.get("languages")
-    return LoadedModel(
-        stored.model.to(device),
-        stored.system,
-        stored.settings,
-        None if languages is None else frozenset(languages),
-        path if path.is_dir() else path.parent,
-        identity_of(path / "model.safetensors" if path.is_dir() else path),
-        stored.entries,
+    options = options or OriginalOptions()
+    name = os.fspath(name)
+    if hub and name in PUBLISHED_SYSTEMS:
+        if options.system == HISCO != PUBLISHED_SYSTEMS[name]:
+            options = OriginalOptions(
+                PUBLISHED_SYSTEMS[name], options.use_within_block_sep, options.target_cols, options.encoder
+            )
+        return _load_from_hub(name, options, force_download)
+    path = Path(name).expanduser()
+    if path.exists() or path.with_name(path.name + run_folder.CHECKPOINT_SUFFIX).is_file():
+        return _load_from_disk(path, options)
+    if hub and name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _load_from_hub(name, options, force_download)
+    published = f", nor a published model: these are {', '.join(PUBLISHED_SYSTEMS)}" if hub else ""
+    raise UsageError(f"there is no model {name!r}: it is no file or folder{published}")
+
+
+def untrained_model(kind: str, options: OriginalOptions, encoder: CanineModel | None = None) -> LoadedModel:
+    """A model with random weights.
+
+    Parameters
+    ----------
+    kind
+        One of `KINDS`.
+    options
+        A system that has a list of all codes, and the encoder's configuration.
+    encoder
+        A ready encoder instead.
+
+    Raises
+    ------
+    UsageError
+        The codes of the system are not known without a key.
+    """
+    name = options.system.lower()
+    if name not in SYSTEMS or coding_system(name).codes is None:
+        with_codes = ", ".join(name for name in SYSTEMS if coding_system(name).codes is not None)
+        raise UsageError(f"a model without weights needs a system whose codes are known ({with_codes}), not {name!r}")
+    system = coding_system(name)
+    model = _build(kind, system, system.num_classes, None, encoder or _encoder_config(options.encoder, {}))
+    return LoadedModel(model.eval(), kind, system, options.system, source="random weights")
+
+
+# --- Where the files are ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What was read of a model."""
+
+    source: str
+    weights: Mapping[str, Tensor]
+    entries: Mapping[str, Any]  # of the checkpoint or of config.json
+    key: Mapping[str, int] | None
+    characters: Sequence[str] | None
+
+
+def _load_from_hub(name: str, options: OriginalOptions, force_download: bool) -> LoadedModel:
+    repository = repository_of(name)
+    weights, entries = read_state_dict(fetch_weights(repository, force_download))
+    configuration, key, characters = (
+        fetch(repository, file, force_download) for file in (CONFIGURATION_FILE, KEY_FILE, CHARACTERS_FILE)
+    )
+    if configuration is not None:
+        entries = {**_read_json(configuration), **entries}
+    return _assemble(
+        _Files(
+            repository,
+            weights,
+            entries,
+            None if key is None else _key_of(_read_json(key), str(key)),
+            None if characters is None else _characters_of(_read_json(characters), str(characters)),
+        ),
+        options,
     )
 
 
-def find_checkpoint(path: Path) -> Path:
-    """The file of a run folder to use: the best state, else the last; other paths as they are."""
-    if not path.is_dir() or (path / "config.json").is_file():
+def _load_from_disk(path: Path, options: OriginalOptions) -> LoadedModel:
+    path = _weights_in(path)
+    weights, entries = read_state_dict(path)
+    if not describes_model(entries):
+        entries = {**_described_beside(path), **entries}
+    folder = path.parent
+    if path.name in WEIGHT_FILES and (folder / CONFIGURATION_FILE).is_file():
+        entries = {**_read_json(folder / CONFIGURATION_FILE), **entries}
+    key = entries.get("key")
+    if key is not None:
+        key = _key_of(key, f"the entry 'key' of {path}")
+    elif (folder / run_folder.KEY).is_file() and not describes_model(entries):
+        key = read_key(folder / run_folder.KEY)
+    elif path.name in WEIGHT_FILES and (folder / KEY_FILE).is_file():
+        key = _key_of(_read_json(folder / KEY_FILE), str(folder / KEY_FILE))
+    characters = None
+    if path.name in WEIGHT_FILES and (folder / CHARACTERS_FILE).is_file():
+        characters = _characters_of(_read_json(folder / CHARACTERS_FILE), str(folder / CHARACTERS_FILE))
+    return _assemble(_Files(str(path), weights, entries, key, characters), options)
+
+
+def _weights_in(path: Path) -> Path:
+    """The file to read: `path` itself, or the best weights in a folder."""
+    if not path.is_dir():
         return path
-    for name in (run_folder.BEST_CHECKPOINT, run_folder.LAST_CHECKPOINT):
+    for name in (*WEIGHT_FILES, run_folder.BEST_CHECKPOINT):
         if (path / name).is_file():
             return path / name
-    raise UsageError(f"the folder {path} holds no model: neither checkpoints of a run nor an exported model")
+    # A run of train.py says in its checkpoint what its best weights are called.
+    last = path / run_folder.LAST_CHECKPOINT
+    if last.is_file():
+        _, entries = read_state_dict(last)
+        best = entries.get("best_weights")
+        if isinstance(best, str) and (path / Path(best).name).is_file():
+            return path / Path(best).name
+        return last
+    wanted = ", ".join((*WEIGHT_FILES, run_folder.BEST_CHECKPOINT, run_folder.LAST_CHECKPOINT))
+    raise UsageError(f"the folder {path} holds no model: none of {wanted} is in it")
+
+
+def _described_beside(path: Path) -> dict[str, Any]:
+    """What the checkpoint of a run of train.py says of its weights, which stand alone in files beside it."""
+    last = path.with_name(run_folder.LAST_CHECKPOINT)
+    if not last.is_file() or path == last:
+        return {}
+    _, entries = read_state_dict(last)
+    best = entries.get("best_weights")
+    if not isinstance(best, str) or not describes_model(entries):
+        return {}
+    name = Path(best).stem
+    return entries if path.name in (best, run_folder.newest_weights(name)) else {}
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def _key_of(content: Any, source: str) -> dict[str, int]:
+    """A key whose classes are 0, 1, ..., n - 1, in their order."""
+    key = content if isinstance(content, Mapping) else {}
+    indices = list(key.values())
+    if not key or not all(isinstance(index, int) for index in indices) or sorted(indices) != list(range(len(key))):
+        raise UsageError(f"{source} is no key: the class of each code is needed, 0 to n - 1, each once")
+    return {str(code): key[code] for code in sorted(key, key=key.__getitem__)}
+
+
+def _characters_of(content: Any, source: str) -> list[str]:
+    """An alphabet in the order of its tokens, from a list or from the token of each character."""
+    if isinstance(content, Mapping) and all(isinstance(token, int) for token in content.values()):
+        content = sorted(content, key=content.__getitem__)
+    if not isinstance(content, list) or not all(isinstance(character, str) for character in content):
+        raise UsageError(f"{source} is no alphabet: a list of characters is needed")
+    return content
+
+
+# --- What they make ---------------------------------------------------------------------------------------------------
+
+
+def _assemble(files: _Files, options: OriginalOptions) -> LoadedModel:
+    if describes_model(files.entries):
+        stored = rebuild_model(files.weights, files.entries, files.source)
+        settings = stored.settings
+        return LoadedModel(
+            stored.model,
+            settings.kind,
+            stored.system,
+            _label(stored.system) if options.system == HISCO else options.system,
+            settings.max_len,
+            settings.lowercase,
+            settings.ascii_only,
+            files.source,
+        )
+    kind = kind_of_model(files.weights)
+    if kind is None:
+        first = next(iter(files.weights))
+        raise UsageError(f"{files.source} holds no model that predicts: its entries are not named so ({first} is one)")
+    head = {"flat": "out.bias", "mixer": "linear_decoder.bias"}.get(kind)
+    classes = None if head is None else len(files.weights[head])
+    system = _system_of_original(files, options, classes)
+    feedforward = files.weights.get("decoder.decoder.layers.0.linear1.bias")
+    model = _build(
+        kind,
+        system,
+        classes,
+        None if feedforward is None else len(feedforward),
+        _encoder_config(options.encoder, files.entries),
+    )
+    _check_fit(files, model.state_dict(), options)
+    model.load_state_dict(files.weights)
+    return LoadedModel(model.eval(), kind, system, options.system, source=files.source)
+
+
+def _label(system: CodingSystem) -> str:
+    """The stem of columns that are numbered `<stem>_1`, `<stem>_2`, ...; else the name of the system."""
+    stems = {column.removesuffix(f"_{i}") for i, column in enumerate(system.columns, start=1)}
+    numbered = all(column.endswith(f"_{i}") for i, column in enumerate(system.columns, start=1))
+    if system.name in SYSTEMS or not numbered or len(stems) != 1:
+        return system.name if system.name in SYSTEMS else system.columns[0]
+    return stems.pop()
+
+
+def _system_of_original(files: _Files, options: OriginalOptions, classes: int | None) -> CodingSystem:
+    """The system of a file that does not say which it has."""
+    name = options.system.lower()
+    if name == HISCO:
+        return _hisco(files, classes)
+    key = files.key if files.key is not None or classes is None else class_codes(None, classes)
+    if key is None:
+        raise UsageError(
+            f"{files.source} has no key that says which code each class is: put a {run_folder.KEY} with the columns "
+            f"system_code and code beside it"
+        )
+    if classes is not None and classes != len(key):
+        raise UsageError(f"{files.source} has {classes:,} classes and its key {len(key):,} codes: it is another key")
+    codes = list(key)
+    separator = options.use_within_block_sep
+    columns = options.target_cols or [f"{options.system}_{i}" for i in range(1, _MOST_CODES + 1)]
+    block_size = max(len(code.split(",")) if separator else len(code) for code in codes)
+    general = general_system(
+        block_size, columns, chars=files.characters, use_within_block_sep=separator, key=key
+    )  # fmt: skip
+    candidates = [general]
+    if name in SYSTEMS:
+        candidates.insert(0, coding_system(name).with_key(key))
+    tokens = files.weights.get("decoder.head.bias")
+    if tokens is None:
+        return candidates[0]
+    for candidate in candidates:
+        if max(candidate.formatter.num_classes) + 1 == len(tokens):
+            return candidate
+    raise UsageError(
+        f"the decoder in {files.source} writes {len(tokens):,} tokens, and the general alphabet makes "
+        f"{max(general.formatter.num_classes) + 1:,}: it was trained with an alphabet of its own, which belongs in a "
+        f"{CHARACTERS_FILE} beside its {WEIGHT_FILES[0]}, or with another system than {options.system!r}"
+    )
+
+
+def _hisco(files: _Files, classes: int | None) -> CodingSystem:
+    system = coding_system(HISCO)
+    if files.key is not None and (classes is None or classes == len(files.key)):
+        # Codes may have lost a leading zero; the order of the classes is that of the key.
+        codes = [code if code.startswith("-") else code.zfill(system.formatter.block_size) for code in files.key]
+        if set(codes) <= set(hisco_codes()):
+            return system.with_key({code: index for index, code in enumerate(codes)})
+    elif classes in (None, system.num_classes):
+        return system
+    shown = "" if files.key is None else f", {', '.join(list(files.key)[:3])} among them"
+    raise UsageError(
+        f"{files.source} is no HISCO model: it has {classes or len(files.key or ()):,} codes{shown}. Name its system "
+        f"with system='name'"
+    )
+
+
+def _build(
+    kind: str, system: CodingSystem, classes: int | None, feedforward: int | None, encoder: CanineConfig | CanineModel
+) -> Model:
+    if kind == "flat":
+        return CANINEOccupationClassifier(classes, encoder=encoder)
+    tokens = system.formatter.num_classes
+    if kind == "seq2seq":
+        return Seq2SeqOccCANINE("", tokens, decoder_dim_feedforward=feedforward, encoder=encoder)
+    return Seq2SeqMixerOccCANINE("", tokens, classes, decoder_dim_feedforward=feedforward, encoder=encoder)
+
+
+def _encoder_config(encoder: str | os.PathLike[str] | CanineConfig | None, entries: Mapping[str, Any]) -> CanineConfig:
+    from transformers import CanineConfig
+
+    if isinstance(encoder, CanineConfig):
+        return encoder
+    if encoder is None:
+        # In the configuration of a published model, as its class in model_assets understands it.
+        described, domain = entries.get("encoder"), entries.get("model_domain")
+        if isinstance(described, Mapping):
+            return encoder_config(described)
+        if not isinstance(domain, str) or not (Path(domain) / CONFIGURATION_FILE).is_file():
+            return CanineConfig()
+        encoder = domain
+    path = Path(encoder) / CONFIGURATION_FILE if Path(encoder).is_dir() else Path(encoder)
+    content = _read_json(path)
+    if not isinstance(content, Mapping) or content.get("model_type", "canine") != "canine":
+        raise UsageError(f"{path} does not describe a CANINE encoder (encoder=)")
+    known = CanineConfig().to_dict()
+    return encoder_config({name: value for name, value in content.items() if name in known})
+
+
+def _check_fit(files: _Files, wanted: Mapping[str, Tensor], options: OriginalOptions) -> None:
+    found = files.weights
+    misfits = [name for name in wanted if name in found and found[name].shape != wanted[name].shape]
+    faults = misfits or [name for name in wanted if name not in found] or [name for name in found if name not in wanted]
+    if not faults:
+        return
+    name = faults[0]
+    there, here = (f"{list(state[name].shape)}" if name in state else "missing" for state in (found, wanted))
+    message = f"the weights in {files.source} do not fit the model: {name} is {there} there and {here} here"
+    if name.startswith(("encoder.", "basemodel.")):
+        assumed = "what it was trained with" if options.encoder is None else "another one"
+        message += f". Its encoder is not the one assumed: give {assumed} with encoder=, a folder or a CanineConfig"
+    raise UsageError(message)

@@ -1,0 +1,425 @@
+"""The original's wrapper: a model by name, texts in, data frames out."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from histocc.errors import UsageError
+from histocc.model_assets import getModel, load_tokenizer
+from histocc.prediction import frames
+from histocc.prediction.descriptions import read_descriptions
+from histocc.prediction.loading import HISCO, OriginalOptions, load_model, untrained_model
+from histocc.prediction.predictor import FLAT, FULL, GREEDY, GREEDY_TOP_K, METHODS, Predictor
+from histocc.prediction.published import PUBLISHED_SYSTEMS, repository_of
+from histocc.prediction.questions import Questions, gather
+from histocc.prediction.thresholds import THRESHOLD_LOOKUP, default_threshold
+
+if TYPE_CHECKING:
+    from transformers import CanineConfig
+
+ModelType = Literal["flat", "seq2seq", "mix"]
+PredType = Literal["flat", "greedy", "greedy-topk", "full"]
+BehaviorType = Literal["good", "fast"]
+
+_BEHAVIOURS = {"good": GREEDY, "fast": FLAT}
+# By method; 'embeddings' goes with all.
+_OUTPUTS = {
+    FLAT: ("pred", "probs", "logits", "bin"),
+    GREEDY: ("pred", "bin"),
+    GREEDY_TOP_K: ("pred",),
+    FULL: ("pred", "probs", "bin"),
+}
+EMBEDDINGS = "embeddings"
+# Codes of languages that the published models know by another name.
+_OTHER_NAMES = {"de": "ge", "sv": "se", "el": "gr"}
+_MOST_NAMED = 5
+_KINDS = {"flat": "flat", "seq2seq": "seq2seq", "mix": "mixer"}
+
+_CITATION = (
+    "Dahl, C. M., Johansen, T., & Vedel, C. (2024). Breaking the HISCO Barrier: Automatic Occupational Standardization "
+    "with OccCANINE. arXiv:2402.13604"
+)
+_BIBTEX = """@article{dahl2024hisco,
+  title = {Breaking the HISCO Barrier: Automatic Occupational Standardization with OccCANINE},
+  author = {Dahl, Christian M{\\o}ller and Johansen, Torben and Vedel, Christian},
+  journal = {arXiv preprint arXiv:2402.13604},
+  year = {2024},
+}"""
+
+
+class OccCANINE:
+    """A trained model that codes occupational descriptions.
+
+    Parameters
+    ----------
+    name
+        A published model (`OccCANINE_s2s_mix`, HISCO, by default), another model of the hub (`owner/name`), the file of
+        a model or the folder of a run.
+    device
+        Where it runs; a GPU where there is one by default.
+    batch_size
+        Texts at a time.
+    verbose
+        Show progress, and say how long it took.
+    baseline
+        The pretrained encoder under heads with random weights, to compare a trained model with.
+    hf
+        False: `name` is a file or a folder. True: it may be a name of the hub as well.
+    force_download
+        Fetch anew what the local cache has.
+    system
+        The coding system of files that do not say which they have, after which the columns are named.
+    model_type
+        'flat', 'seq2seq' or 'mix': the kind of model for `skip_load` and `baseline`; other models say it themselves.
+    skip_load
+        Random weights.
+    descriptions
+        What codes mean: a data frame or a file with the columns `system_code` and `desc`.
+    use_within_block_sep
+        Codes are lists of parts such as ``1,13,0,0``; for files that do not say so.
+    target_cols
+        Code columns in training, ``{system}_1`` to ``{system}_4`` by default; for files that do not say so.
+    encoder
+        Folder or `CanineConfig` of the encoder; for files that do not say which they have.
+    amp
+        Mixed precision on a GPU.
+
+    Raises
+    ------
+    UsageError
+        There is no such model, or it cannot be used; the message says what to do.
+    """
+
+    def __init__(
+        self,
+        name: str | os.PathLike[str] = "OccCANINE_s2s_mix",
+        device: torch.device | str | None = None,
+        batch_size: int = 256,
+        verbose: bool = True,
+        baseline: bool = False,
+        hf: bool = True,
+        force_download: bool = False,
+        system: str = HISCO,
+        model_type: ModelType | None = None,
+        skip_load: bool = False,
+        descriptions: pd.DataFrame | str | os.PathLike[str] | None = None,
+        use_within_block_sep: bool = False,
+        target_cols: Sequence[str] | None = None,
+        encoder: str | os.PathLike[str] | CanineConfig | None = None,
+        *,
+        amp: bool = False,
+    ) -> None:
+        options = OriginalOptions(system, use_within_block_sep, target_cols, encoder)
+        if skip_load or baseline:
+            kind = _KINDS.get("mix" if model_type is None else model_type)
+            if kind is None:
+                raise UsageError(f"model_type is {model_type!r}; it must be one of {', '.join(map(repr, _KINDS))}")
+            pretrained = getModel() if baseline and encoder is None else None
+            loaded = untrained_model(kind, options, pretrained)
+        else:
+            loaded = load_model(name, options, hub=hf, force_download=force_download)
+        self.name = os.fspath(name)
+        self.verbose = verbose
+        self.predictor = Predictor(loaded, device, batch_size, amp=amp)
+        self.prediction_type: str | None = None
+        digits = getattr(loaded.system.formatter, "code_len", None)
+        self.key_desc = read_descriptions(descriptions, digits)
+
+    # --- What the original's users look at ----------------------------------------------------------------------------
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model itself."""
+        return self.predictor.model
+
+    @property
+    def model_type(self) -> str:
+        """'flat', 'seq2seq' or 'mix'."""
+        return next(name for name, kind in _KINDS.items() if kind == self.predictor.loaded.kind)
+
+    @property
+    def system(self) -> str:
+        """What the columns of codes are named after."""
+        return self.predictor.loaded.label
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.predictor.device
+
+    @property
+    def batch_size(self) -> int:
+        """Texts at a time."""
+        return self.predictor.batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self.predictor.batch_size = size
+
+    @property
+    def formatter(self) -> Any:
+        """Codes to tokens and back."""
+        return self.predictor.formatter
+
+    @property
+    def tokenizer(self) -> Any:
+        """CANINE's tokenizer; predictions do without it."""
+        return load_tokenizer()
+
+    @property
+    def codes_list(self) -> list[str]:
+        """All codes in the order of their classes; empty where a decoder alone has no key."""
+        return list(self.predictor.loaded.system.codes or ())
+
+    @property
+    def key(self) -> dict[int, str]:
+        """The code of each class index."""
+        return dict(enumerate(self.codes_list))
+
+    @property
+    def finetune_key(self) -> dict[str, int]:
+        """The class index of each code."""
+        return dict(self.predictor.key)
+
+    @property
+    def code_len(self) -> int:
+        """Tokens of a code."""
+        return self.formatter.block_size
+
+    @property
+    def max_seq_len(self) -> int:
+        """The ids of a text at most."""
+        return self.predictor.loaded.max_len
+
+    @property
+    def use_within_block_sep(self) -> bool:
+        """Whether codes are lists of parts."""
+        return getattr(self.formatter, "within_block_sep", None) is not None
+
+    def __repr__(self) -> str:
+        """Name, kind and size."""
+        return (
+            f"OccCANINE({self.name!r}, {self.model_type}, {self.system}, {len(self.codes_list):,} codes, "
+            f"on {self.device})"
+        )
+
+    def citation(self, BibTex: bool = False) -> str:
+        """How to cite OccCANINE."""
+        return _BIBTEX if BibTex else _CITATION
+
+    # --- Predictions --------------------------------------------------------------------------------------------------
+
+    def __call__(self, occ1: Any, *args: Any, **kwargs: Any) -> pd.DataFrame | np.ndarray:
+        """The same as `predict`."""
+        return self.predict(occ1, *args, **kwargs)
+
+    def predict(
+        self,
+        occ1: str | Sequence[str],
+        lang: str | Sequence[str] = "unk",
+        what: str = "pred",
+        threshold: float | None = None,
+        behavior: BehaviorType = "good",
+        prediction_type: PredType | None = None,
+        k_pred: int = 5,
+        deduplicate: bool = False,
+        order_invariant_conf: bool = True,
+    ) -> pd.DataFrame | np.ndarray:
+        """Code descriptions.
+
+        Parameters
+        ----------
+        occ1
+            A description or several. A missing or blank one gets no code.
+        lang
+            One language for all, or one for each; a missing one is 'unk'.
+        what
+            'pred': codes and how sure the model is. 'bin': 0 or 1 for every code. 'probs' and 'logits': of every code.
+            'embeddings': the pooled encoding.
+        threshold
+            Flat head and full search: only more probable codes count; by language by default.
+        behavior
+            'good' is 'greedy', 'fast' is 'flat'.
+        prediction_type
+            'flat', 'greedy', 'greedy-topk' or 'full', rather than `behavior`.
+        k_pred
+            Flat head and full search: how many codes at most; 'greedy-topk': how many rounds.
+        deduplicate
+            Adds a column of the languages. Equal pairs of text and language run once in any case.
+        order_invariant_conf
+            'greedy': the confidence of a text with several codes is the sum of the probabilities with which each of
+            them comes first.
+
+        Returns
+        -------
+        DataFrame or ndarray
+            A row for each text, in order, with what the model read in the column `occ1`; of 'greedy-topk' a row for
+            each round, batch by batch. 'probs' is an array, [n, C].
+
+        Raises
+        ------
+        UsageError
+            The model has no such method, or an argument is not what it must be.
+        """
+        start = time.perf_counter()
+        method = self._method(behavior, prediction_type)
+        self._check_arguments(method, what, k_pred, threshold)
+        loaded = self.predictor.loaded
+        asked = Questions(occ1, lang, lowercase=loaded.lowercase, ascii_only=loaded.ascii_only)
+        self._warn_of_languages(asked)
+        rows: Sequence[int] = range(len(asked))
+        if what == EMBEDDINGS:
+            answer = pd.DataFrame(asked.spread(self._gather(asked, self.predictor.embeddings)))
+        elif method == GREEDY:
+            answer = self._greedy(asked, what, order_invariant_conf)
+        elif method == GREEDY_TOP_K:
+            answer, rows = self._greedy_top_k(asked, k_pred)
+        elif what == "pred" or what == "bin":
+            answer = self._best(asked, method, what, threshold, k_pred)
+        else:
+            answer = self._scores(asked, method, what)
+        self.prediction_type = method
+        if self.verbose:
+            print(
+                f"{len(asked):,} texts, {len(asked.distinct_texts):,} of them distinct, coded by {method!r} in "
+                f"{time.perf_counter() - start:,.1f} s"
+            )
+        if not isinstance(answer, pd.DataFrame):
+            return answer
+        languages = [asked.languages[row] for row in rows] if deduplicate else None
+        return frames.with_inputs(answer, [asked.inputs[row] for row in rows], languages)
+
+    def _method(self, behavior: str, prediction_type: str | None) -> str:
+        if prediction_type is not None:
+            if prediction_type not in METHODS["mixer"]:
+                methods = ", ".join(map(repr, METHODS["mixer"]))
+                raise UsageError(f"prediction_type is {prediction_type!r}; it must be one of {methods}")
+            return prediction_type
+        if behavior not in _BEHAVIOURS:
+            raise UsageError(f"behavior is {behavior!r}; it must be one of {', '.join(map(repr, _BEHAVIOURS))}")
+        return _BEHAVIOURS[behavior]
+
+    def _check_arguments(self, method: str, what: str, k_pred: int, threshold: float | None) -> None:
+        if what != EMBEDDINGS:  # which all models have
+            self.predictor.check(method)
+            if what not in _OUTPUTS[method]:
+                outputs = ", ".join(map(repr, (*_OUTPUTS[method], EMBEDDINGS)))
+                raise UsageError(f"what is {what!r}, which {method!r} does not give; it must be one of {outputs}")
+        if not isinstance(k_pred, (int, np.integer)) or k_pred < 1:
+            raise UsageError(f"k_pred is {k_pred!r}; it must be a whole number, at least 1")
+        if threshold is not None and not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
+            raise UsageError(f"threshold is {threshold!r}; it must be a probability, 0 to 1")
+
+    def _warn_of_languages(self, asked: Questions) -> None:
+        """The published models know some languages by names of their own, and what they do not know misleads them."""
+        if self.predictor.loaded.source not in map(repository_of, PUBLISHED_SYSTEMS):
+            return
+        unknown = sorted(set(asked.languages) - set(THRESHOLD_LOOKUP))
+        if unknown:
+            named = ", ".join(f"{name!r}{_hint(name)}" for name in unknown[:_MOST_NAMED])
+            warnings.warn(
+                f"the published models were not trained with the language {named}: they know "
+                f"{', '.join(THRESHOLD_LOOKUP)}",
+                stacklevel=3,
+            )
+
+    def _batches(self, asked: Questions, method: Callable[..., Iterator[Any]], *args: Any, **kwargs: Any) -> Iterator:
+        """What a method of the predictor gives for the distinct pairs, with a bar where there are several batches."""
+        number = len(asked.distinct_texts)
+        shown = self.verbose and number > self.batch_size
+        with tqdm(total=number, unit=" texts", disable=not shown) as bar:
+            for rows, answers in method(asked.distinct_texts, asked.distinct_languages, *args, **kwargs):
+                yield rows, answers
+                bar.update(len(rows))
+
+    def _gather(self, asked: Questions, method: Callable[..., Iterator[Any]]) -> np.ndarray:
+        columns = len(self.codes_list) if method != self.predictor.embeddings else self._hidden_size
+        nothing = np.empty((0, columns), dtype=np.float32)
+        return gather(len(asked.distinct_texts), self._batches(asked, method), nothing)
+
+    @property
+    def _hidden_size(self) -> int:
+        encoder = self.model.basemodel if self.model_type == "flat" else self.model.encoder
+        return encoder.config.hidden_size
+
+    def _scores(self, asked: Questions, method: str, what: str) -> pd.DataFrame | np.ndarray:
+        """Logits or probabilities of all classes."""
+        scores = self._gather(asked, self.predictor.flat if method == FLAT else self.predictor.full)
+        if what == "logits":
+            return pd.DataFrame(asked.spread(scores))
+        return asked.spread(torch.from_numpy(scores).sigmoid().numpy() if method == FLAT else scores)
+
+    def _best(self, asked: Questions, method: str, what: str, threshold: float | None, k: int) -> pd.DataFrame:
+        """The k best classes as codes, or as 0 and 1."""
+        k = min(k, len(self.codes_list))
+        number = len(asked.distinct_texts)
+        classes = np.zeros((number, k), dtype=np.int64)
+        probabilities = np.zeros((number, k), dtype=np.float32)
+        run = self.predictor.flat_best if method == FLAT else self.predictor.full_best
+        for rows, best in self._batches(asked, run, k):
+            classes[rows], probabilities[rows] = best
+        classes, probabilities = asked.spread(classes, 0), asked.spread(probabilities)
+        thresholds = np.array([default_threshold(name) if threshold is None else threshold for name in asked.languages])
+        if what == "pred":
+            return frames.best_frame(self.system, self.codes_list, self._describe, classes, probabilities, thresholds)
+        indicators = np.zeros((len(asked), len(self.codes_list)), dtype=bool)
+        np.put_along_axis(indicators, classes, probabilities >= thresholds[:, None], axis=1)
+        return frames.indicator_frame(self.system, self.codes_list, indicators)
+
+    def _greedy(self, asked: Questions, what: str, order_invariant: bool) -> pd.DataFrame:
+        codes: list[Sequence[str]] = [()] * len(asked.distinct_texts)
+        confidence = np.zeros(len(codes), dtype=np.float32)
+        for rows, decoded in self._batches(asked, self.predictor.greedy, order_invariant=order_invariant):
+            confidence[rows] = decoded.confidence
+            for row, found in zip(rows.tolist(), decoded.codes):
+                codes[row] = found
+        shown = asked.spread_list(codes, ())
+        if what == "pred":
+            frame = frames.codes_frame(self.system, shown, self._describe)
+            return frame.assign(conf=asked.spread(confidence).astype(np.float64))
+        key = self.predictor.key
+        indicators = np.zeros((len(asked), len(self.codes_list)), dtype=bool)
+        for row, found in zip(indicators, shown):
+            row[[key[code] for code in found if code in key]] = True
+        return frames.indicator_frame(self.system, self.codes_list, indicators)
+
+    def _greedy_top_k(self, asked: Questions, rounds: int) -> tuple[pd.DataFrame, list[int]]:
+        """The frame, and to which text each of its rows belongs: batch by batch, in a batch round by round."""
+        batch_size = self.batch_size
+        codes: list[list[Sequence[str]]] = [[()] * len(asked.distinct_texts) for _ in range(rounds)]
+        confidence = np.zeros((len(asked.distinct_texts), rounds), dtype=np.float32)
+        for rows, decoded in self._batches(asked, self.predictor.greedy_top_k, rounds):
+            for number, each in enumerate(decoded):
+                confidence[rows, number] = each.confidence
+                for row, found in zip(rows.tolist(), each.codes):
+                    codes[number][row] = found
+        by_round = [asked.spread_list(each, ()) for each in codes]
+        confidence = asked.spread(confidence)
+        order = [
+            (row, number)
+            for start in range(0, len(asked), batch_size)
+            for number in range(rounds)
+            for row in range(start, min(start + batch_size, len(asked)))
+        ]
+        frame = frames.codes_frame(self.system, [by_round[number][row] for row, number in order], self._describe)
+        frame["top-k-pos"] = [number for _, number in order]
+        frame["conf"] = np.array([confidence[row, number] for row, number in order], dtype=np.float64)
+        return frame, [row for row, _ in order]
+
+    def _describe(self, code: str) -> str:
+        if code not in self.predictor.key:
+            return frames.UNKNOWN
+        return self.key_desc.get(code, frames.NO_DESCRIPTION)
+
+
+def _hint(language: str) -> str:
+    return f" (which they call {_OTHER_NAMES[language]!r})" if language in _OTHER_NAMES else ""
