@@ -22,7 +22,6 @@ ROOMS = [
     ["stored_model"],
     ["dataloader"],
     ["preparation"],
-    ["prediction"],
     ["training"],
     ["seq2seq_mixer_engine", "trainer"],
     ["prediction"],

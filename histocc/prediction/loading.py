@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from histocc.datasets import hisco_codes
@@ -17,7 +18,8 @@ from histocc.files import run_folder
 from histocc.files.key import read_key
 from histocc.formatter import CodingSystem, coding_system, general_system
 from histocc.formatter.systems import SYSTEMS
-from histocc.model_assets import CANINEOccupationClassifier, Seq2SeqMixerOccCANINE, Seq2SeqOccCANINE, encoder_config
+from histocc.model_assets import encoder_config, encoder_settings
+from histocc.prediction.loaded import LoadedModel
 from histocc.prediction.published import (
     CHARACTERS_FILE,
     CONFIGURATION_FILE,
@@ -27,51 +29,25 @@ from histocc.prediction.published import (
     fetch_weights,
     repository_of,
 )
-from histocc.stored_model import describes_model, rebuild_model
+from histocc.prediction.thresholds import THRESHOLD_LOOKUP
+from histocc.stored_model import (
+    MODEL_ENTRY,
+    SYSTEM_ENTRY,
+    ModelSettings,
+    build_model,
+    describes_model,
+    read_description,
+    rebuild_model,
+)
 from histocc.weights import WEIGHT_FILES, class_codes, kind_of_model, read_state_dict
 
 if TYPE_CHECKING:
     from transformers import CanineConfig, CanineModel
 
-Model = CANINEOccupationClassifier | Seq2SeqOccCANINE
-
 HISCO = "hisco"
-KINDS = ("flat", "seq2seq", "mixer")
 # Of the original's models.
 MAX_LEN = 128
 _MOST_CODES = 4
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A trained model and all that is needed to use it.
-
-    Parameters
-    ----------
-    model
-        In evaluation mode, on the CPU.
-    kind
-        'flat' (a flat head alone), 'seq2seq' (a decoder alone) or 'mixer' (both).
-    system
-        Its coding system; the codes are None where a decoder alone has no key.
-    label
-        What columns of codes are named after.
-    max_len
-        L, to which texts are padded.
-    lowercase, ascii_only
-        What is done to texts before they are encoded, as was done in training.
-    source
-        File, folder or name that it comes from.
-    """
-
-    model: Model
-    kind: str
-    system: CodingSystem
-    label: str
-    max_len: int = MAX_LEN
-    lowercase: bool = True
-    ascii_only: bool = True
-    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,24 +74,30 @@ class OriginalOptions:
 
 def load_model(
     name: str | os.PathLike[str],
-    options: OriginalOptions | None = None,
+    device: torch.device | str = "cpu",
     *,
     hub: bool = True,
     force_download: bool = False,
+    system: str = HISCO,
+    use_within_block_sep: bool = False,
+    target_cols: Sequence[str] | None = None,
+    encoder: str | os.PathLike[str] | CanineConfig | None = None,
 ) -> LoadedModel:
     """Load a trained model.
 
     Parameters
     ----------
     name
-        A file, with or without its ending ``.bin``; a run's folder, of which the best weights are taken; a folder with
-        ``model.safetensors``; or, with `hub`, a published model or another of the hub, ``owner/name``.
-    options
-        For files of the original.
+        A file, with or without its ending ``.bin``; a run's folder, of which the best weights are taken; an exported
+        folder; or, with `hub`, a published model or another of the hub, ``owner/name``.
+    device
+        Where it is to compute.
     hub
         Whether `name` may be one of the hub's. A published name wins over a file, a file over other names.
     force_download
         Fetch anew what the local cache has.
+    system, use_within_block_sep, target_cols, encoder
+        See `OriginalOptions`.
 
     Raises
     ------
@@ -123,47 +105,62 @@ def load_model(
         There is no such model, its file is damaged, holds pickled objects or no model, or its key, encoder or alphabet
         do not fit; the message says what to do.
     """
-    options = options or OriginalOptions()
+    options = OriginalOptions(system, use_within_block_sep, target_cols, encoder)
     name = os.fspath(name)
-    if hub and name in PUBLISHED_SYSTEMS:
-        if options.system == HISCO != PUBLISHED_SYSTEMS[name]:
-            options = OriginalOptions(
-                PUBLISHED_SYSTEMS[name], options.use_within_block_sep, options.target_cols, options.encoder
-            )
-        return _load_from_hub(name, options, force_download)
     path = Path(name).expanduser()
-    if path.exists() or path.with_name(path.name + run_folder.CHECKPOINT_SUFFIX).is_file():
-        return _load_from_disk(path, options)
-    if hub and name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _load_from_hub(name, options, force_download)
-    published = f", nor a published model: these are {', '.join(PUBLISHED_SYSTEMS)}" if hub else ""
-    raise UsageError(f"there is no model {name!r}: it is no file or folder{published}")
+    if hub and name in PUBLISHED_SYSTEMS:
+        if system == HISCO:
+            options = replace(options, system=PUBLISHED_SYSTEMS[name])
+        files = _read_from_hub(name, force_download)
+    elif path.exists() or path.with_name(path.name + run_folder.CHECKPOINT_SUFFIX).is_file():
+        files = _read_from_disk(path)
+    elif hub and name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        files = _read_from_hub(name, force_download)
+    else:
+        published = f", or the name of a published model: {', '.join(PUBLISHED_SYSTEMS)}" if hub else ""
+        raise UsageError(f"{name}: there is no such checkpoint (a file or a folder{published})")
+    loaded = _assemble(files, options)
+    loaded.model.to(device)
+    return loaded
 
 
-def untrained_model(kind: str, options: OriginalOptions, encoder: CanineModel | None = None) -> LoadedModel:
+def untrained_model(
+    kind: str,
+    device: torch.device | str,
+    system: str = HISCO,
+    encoder: Any = None,
+    pretrained: CanineModel | None = None,
+) -> LoadedModel:
     """A model with random weights.
 
     Parameters
     ----------
     kind
-        One of `KINDS`.
-    options
-        A system that has a list of all codes, and the encoder's configuration.
+        'flat', 'seq2seq' or 'mixer'.
+    device
+        Where it is to compute.
+    system
+        A system that has a list of all codes.
     encoder
-        A ready encoder instead.
+        As in `OriginalOptions`.
+    pretrained
+        A ready encoder to take the weights from.
 
     Raises
     ------
     UsageError
         The codes of the system are not known without a key.
     """
-    name = options.system.lower()
+    name = system.lower()
     if name not in SYSTEMS or coding_system(name).codes is None:
         with_codes = ", ".join(name for name in SYSTEMS if coding_system(name).codes is not None)
-        raise UsageError(f"a model without weights needs a system whose codes are known ({with_codes}), not {name!r}")
-    system = coding_system(name)
-    model = _build(kind, system, system.num_classes, None, encoder or _encoder_config(options.encoder, {}))
-    return LoadedModel(model.eval(), kind, system, options.system, source="random weights")
+        raise UsageError(f"a model without weights needs a system whose codes are known ({with_codes}), not {system!r}")
+    config = _encoder_config(encoder, {}) if pretrained is None else pretrained.config
+    coding, settings = coding_system(name), _settings_of_original(kind, config)
+    model = build_model(coding, settings)
+    if pretrained is not None:
+        (model.basemodel if kind == "flat" else model.encoder).load_state_dict(pretrained.state_dict())
+    return LoadedModel(model.to(device).eval(), coding, settings, system, "random weights", None, None, None, {})
 
 
 # --- Where the files are ----------------------------------------------------------------------------------------------
@@ -173,52 +170,53 @@ def untrained_model(kind: str, options: OriginalOptions, encoder: CanineModel | 
 class _Files:
     """What was read of a model."""
 
+    path: Path
     source: str
     weights: Mapping[str, Tensor]
     entries: Mapping[str, Any]  # of the checkpoint or of config.json
     key: Mapping[str, int] | None
     characters: Sequence[str] | None
+    published: bool = False
 
 
-def _load_from_hub(name: str, options: OriginalOptions, force_download: bool) -> LoadedModel:
+def _read_from_hub(name: str, force_download: bool) -> _Files:
     repository = repository_of(name)
-    weights, entries = read_state_dict(fetch_weights(repository, force_download))
-    configuration, key, characters = (
+    path = fetch_weights(repository, force_download)
+    weights, entries = read_state_dict(path)
+    described, key, characters = (
         fetch(repository, file, force_download) for file in (CONFIGURATION_FILE, KEY_FILE, CHARACTERS_FILE)
     )
-    if configuration is not None:
-        entries = {**_read_json(configuration), **entries}
-    return _assemble(
-        _Files(
-            repository,
-            weights,
-            entries,
-            None if key is None else _key_of(_read_json(key), str(key)),
-            None if characters is None else _characters_of(_read_json(characters), str(characters)),
-        ),
-        options,
+    if described is not None:
+        entries = {**read_description(described), **entries}
+    return _Files(
+        path,
+        repository,
+        weights,
+        entries,
+        None if key is None else _key_in(key),
+        None if characters is None else _characters_in(characters),
+        published=True,
     )
 
 
-def _load_from_disk(path: Path, options: OriginalOptions) -> LoadedModel:
+def _read_from_disk(path: Path) -> _Files:
     path = _weights_in(path)
     weights, entries = read_state_dict(path)
-    if not describes_model(entries):
+    path = path if path.is_file() else path.with_name(path.name + run_folder.CHECKPOINT_SUFFIX)
+    key = characters = None
+    beside = path.with_name
+    if path.name in WEIGHT_FILES:  # laid out as on the hub
+        if beside(CONFIGURATION_FILE).is_file():
+            entries = {**read_description(beside(CONFIGURATION_FILE)), **entries}
+        key = _key_in(beside(KEY_FILE)) if beside(KEY_FILE).is_file() else None
+        characters = _characters_in(beside(CHARACTERS_FILE)) if beside(CHARACTERS_FILE).is_file() else None
+    elif not describes_model(entries):
         entries = {**_described_beside(path), **entries}
-    folder = path.parent
-    if path.name in WEIGHT_FILES and (folder / CONFIGURATION_FILE).is_file():
-        entries = {**_read_json(folder / CONFIGURATION_FILE), **entries}
-    key = entries.get("key")
-    if key is not None:
-        key = _key_of(key, f"the entry 'key' of {path}")
-    elif (folder / run_folder.KEY).is_file() and not describes_model(entries):
-        key = read_key(folder / run_folder.KEY)
-    elif path.name in WEIGHT_FILES and (folder / KEY_FILE).is_file():
-        key = _key_of(_read_json(folder / KEY_FILE), str(folder / KEY_FILE))
-    characters = None
-    if path.name in WEIGHT_FILES and (folder / CHARACTERS_FILE).is_file():
-        characters = _characters_of(_read_json(folder / CHARACTERS_FILE), str(folder / CHARACTERS_FILE))
-    return _assemble(_Files(str(path), weights, entries, key, characters), options)
+    if entries.get("key") is not None:
+        key = _key_of(entries["key"], f"the entry 'key' of {path}")
+    elif key is None and not describes_model(entries) and beside(run_folder.KEY).is_file():
+        key = read_key(beside(run_folder.KEY))
+    return _Files(path, str(path), weights, entries, key, characters)
 
 
 def _weights_in(path: Path) -> Path:
@@ -236,8 +234,7 @@ def _weights_in(path: Path) -> Path:
         if isinstance(best, str) and (path / Path(best).name).is_file():
             return path / Path(best).name
         return last
-    wanted = ", ".join((*WEIGHT_FILES, run_folder.BEST_CHECKPOINT, run_folder.LAST_CHECKPOINT))
-    raise UsageError(f"the folder {path} holds no model: none of {wanted} is in it")
+    raise UsageError(f"the folder {path} holds no model: neither checkpoints of a run nor an exported model")
 
 
 def _described_beside(path: Path) -> dict[str, Any]:
@@ -260,6 +257,10 @@ def _read_json(path: Path) -> Any:
         raise UsageError(f"{path} cannot be read as JSON: {error}") from error
 
 
+def _key_in(path: Path) -> dict[str, int]:
+    return _key_of(_read_json(path), str(path))
+
+
 def _key_of(content: Any, source: str) -> dict[str, int]:
     """A key whose classes are 0, 1, ..., n - 1, in their order."""
     key = content if isinstance(content, Mapping) else {}
@@ -269,12 +270,13 @@ def _key_of(content: Any, source: str) -> dict[str, int]:
     return {str(code): key[code] for code in sorted(key, key=key.__getitem__)}
 
 
-def _characters_of(content: Any, source: str) -> list[str]:
+def _characters_in(path: Path) -> list[str]:
     """An alphabet in the order of its tokens, from a list or from the token of each character."""
+    content = _read_json(path)
     if isinstance(content, Mapping) and all(isinstance(token, int) for token in content.values()):
         content = sorted(content, key=content.__getitem__)
     if not isinstance(content, list) or not all(isinstance(character, str) for character in content):
-        raise UsageError(f"{source} is no alphabet: a list of characters is needed")
+        raise UsageError(f"{path} is no alphabet: a list of characters is needed")
     return content
 
 
@@ -284,35 +286,51 @@ def _characters_of(content: Any, source: str) -> list[str]:
 def _assemble(files: _Files, options: OriginalOptions) -> LoadedModel:
     if describes_model(files.entries):
         stored = rebuild_model(files.weights, files.entries, files.source)
-        settings = stored.settings
-        return LoadedModel(
-            stored.model,
-            settings.kind,
-            stored.system,
-            _label(stored.system) if options.system == HISCO else options.system,
-            settings.max_len,
-            settings.lowercase,
-            settings.ascii_only,
-            files.source,
-        )
+        model, system, settings = stored.model, stored.system, stored.settings
+        label = _label(system) if options.system == HISCO else options.system
+        languages = stored.entries.get("languages")
+    else:
+        system, settings = _describe_original(files, options)
+        model = build_model(system, settings)
+        _check_fit(files, model.state_dict(), options)
+        model.load_state_dict(files.weights)
+        label = options.system
+        languages = THRESHOLD_LOOKUP if files.published and system.name == HISCO else None
+    return LoadedModel(
+        model.eval(),
+        system,
+        settings,
+        label,
+        files.source,
+        None if languages is None else frozenset(languages),
+        None if files.published else files.path.parent,
+        identity_of(files.path),
+        {name: entry for name, entry in files.entries.items() if name not in (SYSTEM_ENTRY, MODEL_ENTRY)},
+    )
+
+
+def _describe_original(files: _Files, options: OriginalOptions) -> tuple[CodingSystem, ModelSettings]:
     kind = kind_of_model(files.weights)
     if kind is None:
         first = next(iter(files.weights))
         raise UsageError(f"{files.source} holds no model that predicts: its entries are not named so ({first} is one)")
     head = {"flat": "out.bias", "mixer": "linear_decoder.bias"}.get(kind)
-    classes = None if head is None else len(files.weights[head])
-    system = _system_of_original(files, options, classes)
+    classes = len(files.weights[head]) if head in files.weights else None
     feedforward = files.weights.get("decoder.decoder.layers.0.linear1.bias")
-    model = _build(
-        kind,
-        system,
-        classes,
-        None if feedforward is None else len(feedforward),
-        _encoder_config(options.encoder, files.entries),
+    settings = _settings_of_original(
+        kind, _encoder_config(options.encoder, files.entries), None if feedforward is None else len(feedforward)
     )
-    _check_fit(files, model.state_dict(), options)
-    model.load_state_dict(files.weights)
-    return LoadedModel(model.eval(), kind, system, options.system, source=files.source)
+    return _system_of_original(files, options, classes), settings
+
+
+def _settings_of_original(kind: str, encoder: CanineConfig, feedforward: int | None = None) -> ModelSettings:
+    return ModelSettings(kind, MAX_LEN, feedforward, encoder=encoder_settings(encoder), lowercase=True, ascii_only=True)
+
+
+def identity_of(path: Path) -> list[Any]:
+    """What tells a file of weights from another: its place, size and time."""
+    status = path.stat()
+    return [str(path.absolute()), status.st_size, status.st_mtime_ns]
 
 
 def _label(system: CodingSystem) -> str:
@@ -376,17 +394,6 @@ def _hisco(files: _Files, classes: int | None) -> CodingSystem:
     )
 
 
-def _build(
-    kind: str, system: CodingSystem, classes: int | None, feedforward: int | None, encoder: CanineConfig | CanineModel
-) -> Model:
-    if kind == "flat":
-        return CANINEOccupationClassifier(classes, encoder=encoder)
-    tokens = system.formatter.num_classes
-    if kind == "seq2seq":
-        return Seq2SeqOccCANINE("", tokens, decoder_dim_feedforward=feedforward, encoder=encoder)
-    return Seq2SeqMixerOccCANINE("", tokens, classes, decoder_dim_feedforward=feedforward, encoder=encoder)
-
-
 def _encoder_config(encoder: str | os.PathLike[str] | CanineConfig | None, entries: Mapping[str, Any]) -> CanineConfig:
     from transformers import CanineConfig
 
@@ -401,8 +408,8 @@ def _encoder_config(encoder: str | os.PathLike[str] | CanineConfig | None, entri
             return CanineConfig()
         encoder = domain
     path = Path(encoder) / CONFIGURATION_FILE if Path(encoder).is_dir() else Path(encoder)
-    content = _read_json(path)
-    if not isinstance(content, Mapping) or content.get("model_type", "canine") != "canine":
+    content = read_description(path)
+    if content.get("model_type", "canine") != "canine":
         raise UsageError(f"{path} does not describe a CANINE encoder (encoder=)")
     known = CanineConfig().to_dict()
     return encoder_config({name: value for name, value in content.items() if name in known})

@@ -5,26 +5,36 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
+from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
 from histocc.errors import UsageError
+from histocc.files import run_folder
 from histocc.model_assets import getModel, load_tokenizer
 from histocc.prediction import frames
 from histocc.prediction.descriptions import read_descriptions
-from histocc.prediction.loading import HISCO, OriginalOptions, load_model, untrained_model
-from histocc.prediction.predictor import FLAT, FULL, GREEDY, GREEDY_TOP_K, METHODS, Predictor
-from histocc.prediction.published import PUBLISHED_SYSTEMS, repository_of
-from histocc.prediction.questions import Questions, gather
-from histocc.prediction.thresholds import THRESHOLD_LOOKUP, default_threshold
+from histocc.prediction.fitting import FittingSize
+from histocc.prediction.loaded import FLAT, FULL, GREEDY, GREEDY_TOP_K, LoadedModel
+from histocc.prediction.loading import HISCO, load_model, untrained_model
+from histocc.prediction.predictor import DecodedCodes, Predictor, best_classes
+from histocc.prediction.questions import Questions
+from histocc.prediction.threshold_table import ALL_LANGUAGES, read_thresholds
+from histocc.prediction.thresholds import default_threshold
+from histocc.processes.distributed import pick_device
+from histocc.training.precision import Precision
 
 if TYPE_CHECKING:
     from transformers import CanineConfig
+
+T = TypeVar("T")
+# The numbers of pairs, int64 [b], and what was answered to them.
+Answered: TypeAlias = tuple[np.ndarray, T]
 
 ModelType = Literal["flat", "seq2seq", "mix"]
 PredType = Literal["flat", "greedy", "greedy-topk", "full"]
@@ -39,7 +49,7 @@ _OUTPUTS = {
     FULL: ("pred", "probs", "bin"),
 }
 EMBEDDINGS = "embeddings"
-# Codes of languages that the published models know by another name.
+# Languages that the published models know by names of their own.
 _OTHER_NAMES = {"de": "ge", "sv": "se", "el": "gr"}
 _MOST_NAMED = 5
 _KINDS = {"flat": "flat", "seq2seq": "seq2seq", "mix": "mixer"}
@@ -118,21 +128,34 @@ class OccCANINE:
         *,
         amp: bool = False,
     ) -> None:
-        options = OriginalOptions(system, use_within_block_sep, target_cols, encoder)
+        if batch_size < 1:
+            raise UsageError(f"batch_size is {batch_size}, but at least 1 text has to run at a time")
+        device = pick_device() if device is None else torch.device(device)
         if skip_load or baseline:
             kind = _KINDS.get("mix" if model_type is None else model_type)
             if kind is None:
                 raise UsageError(f"model_type is {model_type!r}; it must be one of {', '.join(map(repr, _KINDS))}")
             pretrained = getModel() if baseline and encoder is None else None
-            loaded = untrained_model(kind, options, pretrained)
+            loaded = untrained_model(kind, device, system, encoder, pretrained)
         else:
-            loaded = load_model(name, options, hub=hf, force_download=force_download)
+            loaded = load_model(
+                name,
+                device,
+                hub=hf,
+                force_download=force_download,
+                system=system,
+                use_within_block_sep=use_within_block_sep,
+                target_cols=target_cols,
+                encoder=encoder,
+            )
         self.name = os.fspath(name)
+        self.batch_size = batch_size
         self.verbose = verbose
-        self.predictor = Predictor(loaded, device, batch_size, amp=amp)
         self.prediction_type: str | None = None
-        digits = getattr(loaded.system.formatter, "code_len", None)
-        self.key_desc = read_descriptions(descriptions, digits)
+        self.predictor = Predictor(loaded, Precision(device, use_amp=amp).autocast)
+        self.key_desc = read_descriptions(descriptions, getattr(loaded.system.formatter, "code_len", None))
+        self._known = frozenset(loaded.system.codes or ())
+        self._fitting = FittingSize(print)
 
     # --- What the original's users look at ----------------------------------------------------------------------------
 
@@ -144,26 +167,17 @@ class OccCANINE:
     @property
     def model_type(self) -> str:
         """'flat', 'seq2seq' or 'mix'."""
-        return next(name for name, kind in _KINDS.items() if kind == self.predictor.loaded.kind)
+        return next(name for name, kind in _KINDS.items() if kind == self._loaded.settings.kind)
 
     @property
     def system(self) -> str:
         """What the columns of codes are named after."""
-        return self.predictor.loaded.label
+        return self._loaded.label
 
     @property
     def device(self) -> torch.device:
         """Where the model runs."""
         return self.predictor.device
-
-    @property
-    def batch_size(self) -> int:
-        """Texts at a time."""
-        return self.predictor.batch_size
-
-    @batch_size.setter
-    def batch_size(self, size: int) -> None:
-        self.predictor.batch_size = size
 
     @property
     def formatter(self) -> Any:
@@ -176,9 +190,13 @@ class OccCANINE:
         return load_tokenizer()
 
     @property
+    def _loaded(self) -> LoadedModel:
+        return self.predictor.loaded
+
+    @property
     def codes_list(self) -> list[str]:
         """All codes in the order of their classes; empty where a decoder alone has no key."""
-        return list(self.predictor.loaded.system.codes or ())
+        return list(self._loaded.system.codes or ())
 
     @property
     def key(self) -> dict[int, str]:
@@ -188,7 +206,7 @@ class OccCANINE:
     @property
     def finetune_key(self) -> dict[str, int]:
         """The class index of each code."""
-        return dict(self.predictor.key)
+        return dict(self._loaded.system.key or {})
 
     @property
     def code_len(self) -> int:
@@ -198,7 +216,7 @@ class OccCANINE:
     @property
     def max_seq_len(self) -> int:
         """The ids of a text at most."""
-        return self.predictor.loaded.max_len
+        return self._loaded.settings.max_len
 
     @property
     def use_within_block_sep(self) -> bool:
@@ -273,12 +291,12 @@ class OccCANINE:
         start = time.perf_counter()
         method = self._method(behavior, prediction_type)
         self._check_arguments(method, what, k_pred, threshold)
-        loaded = self.predictor.loaded
-        asked = Questions(occ1, lang, lowercase=loaded.lowercase, ascii_only=loaded.ascii_only)
-        self._warn_of_languages(asked)
+        asked = Questions(occ1, lang, self.predictor.clean)
+        self._check_languages(asked)
         rows: Sequence[int] = range(len(asked))
         if what == EMBEDDINGS:
-            answer = pd.DataFrame(asked.spread(self._gather(asked, self.predictor.embeddings)))
+            encodings = self._run(asked, self.predictor.embeddings)
+            answer = pd.DataFrame(self._joined(asked, encodings, self._hidden_size))
         elif method == GREEDY:
             answer = self._greedy(asked, what, order_invariant_conf)
         elif method == GREEDY_TOP_K:
@@ -300,8 +318,8 @@ class OccCANINE:
 
     def _method(self, behavior: str, prediction_type: str | None) -> str:
         if prediction_type is not None:
-            if prediction_type not in METHODS["mixer"]:
-                methods = ", ".join(map(repr, METHODS["mixer"]))
+            if prediction_type not in _OUTPUTS:
+                methods = ", ".join(map(repr, _OUTPUTS))
                 raise UsageError(f"prediction_type is {prediction_type!r}; it must be one of {methods}")
             return prediction_type
         if behavior not in _BEHAVIOURS:
@@ -310,7 +328,9 @@ class OccCANINE:
 
     def _check_arguments(self, method: str, what: str, k_pred: int, threshold: float | None) -> None:
         if what != EMBEDDINGS:  # which all models have
-            self.predictor.check(method)
+            self._loaded.check(method, "prediction_type=")
+            if method == FULL:
+                self.predictor.check_full()
             if what not in _OUTPUTS[method]:
                 outputs = ", ".join(map(repr, (*_OUTPUTS[method], EMBEDDINGS)))
                 raise UsageError(f"what is {what!r}, which {method!r} does not give; it must be one of {outputs}")
@@ -319,32 +339,43 @@ class OccCANINE:
         if threshold is not None and not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
             raise UsageError(f"threshold is {threshold!r}; it must be a probability, 0 to 1")
 
-    def _warn_of_languages(self, asked: Questions) -> None:
-        """The published models know some languages by names of their own, and what they do not know misleads them."""
-        if self.predictor.loaded.source not in map(repository_of, PUBLISHED_SYSTEMS):
+    def _check_languages(self, asked: Questions) -> None:
+        """A model answers in any language, and worse in one that it has never seen."""
+        known = self._loaded.languages
+        unknown = sorted(set(asked.languages) - {*(known or asked.languages), UNKNOWN_LANGUAGE})
+        if not unknown:
             return
-        unknown = sorted(set(asked.languages) - set(THRESHOLD_LOOKUP))
-        if unknown:
-            named = ", ".join(f"{name!r}{_hint(name)}" for name in unknown[:_MOST_NAMED])
-            warnings.warn(
-                f"the published models were not trained with the language {named}: they know "
-                f"{', '.join(THRESHOLD_LOOKUP)}",
-                stacklevel=3,
-            )
+        named = ", ".join(f"{name!r}{_hint(name, known)}" for name in unknown[:_MOST_NAMED])
+        message = f"lang names {named}, which the model was not trained with; it knows {', '.join(sorted(known))}"
+        if self._loaded.folder is None:
+            # The original takes any language with the published models.
+            warnings.warn(message, stacklevel=3)
+        else:
+            raise UsageError(f"{message}, and 'unk' for any other")
 
-    def _batches(self, asked: Questions, method: Callable[..., Iterator[Any]], *args: Any, **kwargs: Any) -> Iterator:
-        """What a method of the predictor gives for the distinct pairs, with a bar where there are several batches."""
-        number = len(asked.distinct_texts)
-        shown = self.verbose and number > self.batch_size
-        with tqdm(total=number, unit=" texts", disable=not shown) as bar:
-            for rows, answers in method(asked.distinct_texts, asked.distinct_languages, *args, **kwargs):
-                yield rows, answers
-                bar.update(len(rows))
+    def _run(self, asked: Questions, answer: Callable[..., T], *args: Any, **kwargs: Any) -> Iterator[Answered[T]]:
+        """What a method of the predictor answers to the distinct pairs, with a bar where it takes several batches."""
+        order = asked.longest_first()
+        shown = self.verbose and len(order) > self.batch_size
+        with tqdm(total=len(order), unit=" texts", disable=not shown) as bar:
+            for start in range(0, len(order), self.batch_size):
+                batch = order[start : start + self.batch_size]
 
-    def _gather(self, asked: Questions, method: Callable[..., Iterator[Any]]) -> np.ndarray:
-        columns = len(self.codes_list) if method != self.predictor.embeddings else self._hidden_size
-        nothing = np.empty((0, columns), dtype=np.float32)
-        return gather(len(asked.distinct_texts), self._batches(asked, method), nothing)
+                def answer_part(part: slice, batch: np.ndarray = batch) -> Answered[T]:
+                    rows = batch[part]
+                    texts = [asked.distinct_texts[row] for row in rows]
+                    return rows, answer(texts, [asked.distinct_languages[row] for row in rows], *args, **kwargs)
+
+                for rows, answered in self._fitting.parts(len(batch), answer_part):
+                    yield rows, answered
+                    bar.update(len(rows))
+
+    def _joined(self, asked: Questions, batches: Iterator[Answered[torch.Tensor]], width: int) -> np.ndarray:
+        """Answers [b, width] of all batches as one array of the rows, NaN where there is no text."""
+        joined = np.empty((len(asked.distinct_texts), width), dtype=np.float32)
+        for rows, answers in batches:
+            joined[rows] = answers.cpu().numpy()
+        return asked.spread(joined)
 
     @property
     def _hidden_size(self) -> int:
@@ -353,10 +384,11 @@ class OccCANINE:
 
     def _scores(self, asked: Questions, method: str, what: str) -> pd.DataFrame | np.ndarray:
         """Logits or probabilities of all classes."""
-        scores = self._gather(asked, self.predictor.flat if method == FLAT else self.predictor.full)
-        if what == "logits":
-            return pd.DataFrame(asked.spread(scores))
-        return asked.spread(torch.from_numpy(scores).sigmoid().numpy() if method == FLAT else scores)
+        batches = self._run(asked, self.predictor.flat if method == FLAT else self.predictor.full)
+        if method == FLAT and what == "probs":
+            batches = ((rows, logits.sigmoid()) for rows, logits in batches)
+        scores = self._joined(asked, batches, len(self.codes_list))
+        return pd.DataFrame(scores) if what == "logits" else scores
 
     def _best(self, asked: Questions, method: str, what: str, threshold: float | None, k: int) -> pd.DataFrame:
         """The k best classes as codes, or as 0 and 1."""
@@ -364,62 +396,74 @@ class OccCANINE:
         number = len(asked.distinct_texts)
         classes = np.zeros((number, k), dtype=np.int64)
         probabilities = np.zeros((number, k), dtype=np.float32)
-        run = self.predictor.flat_best if method == FLAT else self.predictor.full_best
-        for rows, best in self._batches(asked, run, k):
-            classes[rows], probabilities[rows] = best
+        for rows, scores in self._run(asked, self.predictor.flat if method == FLAT else self.predictor.full):
+            best, chosen = best_classes(scores, k)
+            classes[rows] = chosen.cpu().numpy()
+            probabilities[rows] = (best.sigmoid() if method == FLAT else best).cpu().numpy()
         classes, probabilities = asked.spread(classes, 0), asked.spread(probabilities)
-        thresholds = np.array([default_threshold(name) if threshold is None else threshold for name in asked.languages])
+        thresholds = self._thresholds(asked, method, threshold)
         if what == "pred":
             return frames.best_frame(self.system, self.codes_list, self._describe, classes, probabilities, thresholds)
         indicators = np.zeros((len(asked), len(self.codes_list)), dtype=bool)
         np.put_along_axis(indicators, classes, probabilities >= thresholds[:, None], axis=1)
         return frames.indicator_frame(self.system, self.codes_list, indicators)
 
+    def _thresholds(self, asked: Questions, method: str, threshold: float | None) -> np.ndarray:
+        """The threshold of each row: the one given, that found by `histocc evaluate`, or that of its language."""
+        if threshold is not None:
+            return np.full(len(asked), threshold)
+        folder = self._loaded.folder
+        found = {} if folder is None else read_thresholds(folder / run_folder.THRESHOLDS, method)
+        by_language = {
+            name: found.get(name, found.get(ALL_LANGUAGES, default_threshold(name))) for name in set(asked.languages)
+        }
+        return np.array([by_language[name] for name in asked.languages], dtype=np.float64)
+
     def _greedy(self, asked: Questions, what: str, order_invariant: bool) -> pd.DataFrame:
-        codes: list[Sequence[str]] = [()] * len(asked.distinct_texts)
-        confidence = np.zeros(len(codes), dtype=np.float32)
-        for rows, decoded in self._batches(asked, self.predictor.greedy, order_invariant=order_invariant):
-            confidence[rows] = decoded.confidence
-            for row, found in zip(rows.tolist(), decoded.codes):
-                codes[row] = found
-        shown = asked.spread_list(codes, ())
+        batches = self._run(asked, self.predictor.greedy, order_invariant=order_invariant)
+        codes, confidence = _decoded(asked, ((rows, [decoded]) for rows, decoded in batches), 1)
         if what == "pred":
-            frame = frames.codes_frame(self.system, shown, self._describe)
-            return frame.assign(conf=asked.spread(confidence).astype(np.float64))
-        key = self.predictor.key
+            return frames.codes_frame(self.system, codes[0], self._describe).assign(conf=confidence[:, 0])
+        key = self._loaded.system.key or {}
         indicators = np.zeros((len(asked), len(self.codes_list)), dtype=bool)
-        for row, found in zip(indicators, shown):
+        for row, found in zip(indicators, codes[0]):
             row[[key[code] for code in found if code in key]] = True
         return frames.indicator_frame(self.system, self.codes_list, indicators)
 
     def _greedy_top_k(self, asked: Questions, rounds: int) -> tuple[pd.DataFrame, list[int]]:
         """The frame, and to which text each of its rows belongs: batch by batch, in a batch round by round."""
-        batch_size = self.batch_size
-        codes: list[list[Sequence[str]]] = [[()] * len(asked.distinct_texts) for _ in range(rounds)]
-        confidence = np.zeros((len(asked.distinct_texts), rounds), dtype=np.float32)
-        for rows, decoded in self._batches(asked, self.predictor.greedy_top_k, rounds):
-            for number, each in enumerate(decoded):
-                confidence[rows, number] = each.confidence
-                for row, found in zip(rows.tolist(), each.codes):
-                    codes[number][row] = found
-        by_round = [asked.spread_list(each, ()) for each in codes]
-        confidence = asked.spread(confidence)
+        codes, confidence = _decoded(asked, self._run(asked, self.predictor.greedy_top_k, rounds), rounds)
         order = [
             (row, number)
-            for start in range(0, len(asked), batch_size)
+            for start in range(0, len(asked), self.batch_size)
             for number in range(rounds)
-            for row in range(start, min(start + batch_size, len(asked)))
+            for row in range(start, min(start + self.batch_size, len(asked)))
         ]
-        frame = frames.codes_frame(self.system, [by_round[number][row] for row, number in order], self._describe)
+        frame = frames.codes_frame(self.system, [codes[number][row] for row, number in order], self._describe)
         frame["top-k-pos"] = [number for _, number in order]
-        frame["conf"] = np.array([confidence[row, number] for row, number in order], dtype=np.float64)
+        frame["conf"] = [confidence[row, number] for row, number in order]
         return frame, [row for row, _ in order]
 
     def _describe(self, code: str) -> str:
-        if code not in self.predictor.key:
+        if code not in self._known:
             return frames.UNKNOWN
         return self.key_desc.get(code, frames.NO_DESCRIPTION)
 
 
-def _hint(language: str) -> str:
-    return f" (which they call {_OTHER_NAMES[language]!r})" if language in _OTHER_NAMES else ""
+def _decoded(
+    asked: Questions, batches: Iterator[Answered[list[DecodedCodes]]], rounds: int
+) -> tuple[list[list[Sequence[str]]], np.ndarray]:
+    """The codes of each round and row, and the confidences [n, rounds]; none where there is no text."""
+    codes: list[list[Sequence[str]]] = [[()] * len(asked.distinct_texts) for _ in range(rounds)]
+    confidence = np.empty((len(asked.distinct_texts), rounds))
+    for rows, decoded in batches:
+        for number, each in enumerate(decoded):
+            confidence[rows, number] = each.confidence
+            for row, found in zip(rows.tolist(), each.codes):
+                codes[number][row] = found
+    return [asked.spread_list(each, ()) for each in codes], asked.spread(confidence)
+
+
+def _hint(language: str, known: Collection[str]) -> str:
+    other = _OTHER_NAMES.get(language)
+    return f" (which it knows as {other!r})" if other in known else ""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 
-from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
+from histocc.dataloader.encoding import LANGUAGE_SEPARATOR, UNKNOWN_LANGUAGE
 from histocc.errors import UsageError
 from histocc.files.tables import as_text
-from histocc.prediction.texts import clean_text, model_input
 
 T = TypeVar("T")
 
@@ -27,8 +26,8 @@ class Questions:
         A text or several; whatever is no text is written as one.
     lang
         A language for all or one for each; a missing one is 'unk'.
-    lowercase, ascii_only
-        See `clean_text`.
+    clean
+        Makes of a text what the model was trained with.
 
     Attributes
     ----------
@@ -45,10 +44,8 @@ class Questions:
         There are not as many languages as texts, or one is no text.
     """
 
-    def __init__(self, occ1: Any, lang: Any, *, lowercase: bool, ascii_only: bool) -> None:
-        self.texts = [
-            clean_text(as_text(text), lowercase=lowercase, ascii_only=ascii_only) for text in _several(occ1, "occ1")
-        ]
+    def __init__(self, occ1: Any, lang: Any, clean: Callable[[str], str]) -> None:
+        self.texts = [clean(as_text(text)) for text in _several(occ1, "occ1")]
         if lang is None or isinstance(lang, str):
             self.languages = [_language(lang)] * len(self.texts)
         else:
@@ -58,7 +55,7 @@ class Questions:
                 f"lang has {len(self.languages):,} languages and occ1 {len(self.texts):,} texts: give one for all "
                 f"(lang='en') or one for each"
             )
-        self.inputs = [model_input(text, language) for text, language in zip(self.texts, self.languages)]
+        self.inputs = [language + LANGUAGE_SEPARATOR + text for text, language in zip(self.texts, self.languages)]
         places: dict[tuple[str, str], int] = {}
         self.place = np.array(
             [
@@ -73,6 +70,11 @@ class Questions:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def longest_first(self) -> np.ndarray:
+        """The pairs' numbers in order of length, so that too large a batch shows at once."""
+        lengths = [len(text) + len(lang) for text, lang in zip(self.distinct_texts, self.distinct_languages)]
+        return np.argsort(-np.array(lengths, dtype=np.int64), kind="stable")
+
     def spread(self, values: np.ndarray, missing: Any = np.nan) -> np.ndarray:
         """An array [d, ...] of answers to the pairs as one [n, ...] of the rows; `missing` where there is no text."""
         filled = np.concatenate([values, np.full((1, *values.shape[1:]), missing, dtype=values.dtype)])
@@ -81,16 +83,6 @@ class Questions:
     def spread_list(self, values: list[T], missing: T) -> list[T]:
         """The same for a list."""
         return [values[place] if place != NOWHERE else missing for place in self.place.tolist()]
-
-
-def gather(number: int, batches: Iterable[tuple[np.ndarray, np.ndarray]], like: np.ndarray) -> np.ndarray:
-    """The answers of all batches in one array [number, ...]; of the shape of `like`, [0, ...], where there are none."""
-    whole: np.ndarray | None = None
-    for rows, answers in batches:
-        if whole is None:
-            whole = np.empty((number, *answers.shape[1:]), dtype=answers.dtype)
-        whole[rows] = answers
-    return like if whole is None else whole
 
 
 def _several(values: Any, name: str) -> Iterator[Any]:

@@ -6,16 +6,16 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from histocc.files.atomic import write_atomically
 from histocc.prediction.coder import Coded, Coder, join_coded
+from histocc.prediction.fitting import FittingSize
 from histocc.prediction.pairs import Pairs
 from histocc.processes.distributed import Processes
 
@@ -158,24 +158,7 @@ class ShrinkingBatches:
 
     def __init__(self, coder: Coder, warn: Callable[[str], None]) -> None:
         self._coder = coder
-        self._warn = warn
-        self._most: int | None = None
+        self._fitting = FittingSize(warn)
 
     def __call__(self, texts: list[str], languages: list[str]) -> Coded:
-        return join_coded(list(self._parts(texts, languages)))
-
-    def _parts(self, texts: list[str], languages: list[str]) -> Iterator[Coded]:
-        start = 0
-        while start < len(texts):
-            size = min(self._most or len(texts), len(texts) - start)
-            try:
-                coded = self._coder(texts[start : start + size], languages[start : start + size])
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-                self._most = size // 2
-                torch.cuda.empty_cache()
-                self._warn(f"Warning: {size} texts at a time are too much for the memory; it goes on with {self._most}")
-                continue
-            yield coded
-            start += size
+        return join_coded(list(self._fitting.parts(len(texts), lambda part: self._coder(texts[part], languages[part]))))

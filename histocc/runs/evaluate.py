@@ -30,7 +30,8 @@ from histocc.metrics.predictions import (
     same_answer,
 )
 from histocc.prediction.coder import Coded
-from histocc.prediction.coders import LoadedModel, ModelCoder
+from histocc.prediction.coders import ModelCoder, make_coder
+from histocc.prediction.loaded import LoadedModel
 from histocc.prediction.loading import load_model
 from histocc.prediction.pairs import NO_TEXT, Pairs
 from histocc.prediction.review import RANDOM
@@ -219,7 +220,8 @@ def evaluate(options: EvaluateOptions, processes: Processes) -> int:
         raise UsageError("histocc evaluate runs in one process: start it without torchrun")
     check_options(options)
     loaded = load_model(options.model, processes.device, encoder=options.encoder)
-    coder = loaded.coder(
+    coder = make_coder(
+        loaded,
         options.method,
         threshold=options.threshold,
         autocast=Precision(processes.device, options.use_amp, options.amp_dtype).autocast,

@@ -18,7 +18,7 @@ from histocc.errors import Problems, UsageError
 from histocc.files import console, run_folder
 from histocc.files.folders import check_folder
 from histocc.files.key import write_key
-from histocc.prediction.coders import LoadedModel
+from histocc.prediction.loaded import LoadedModel
 from histocc.prediction.loading import load_model
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli

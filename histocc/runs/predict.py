@@ -16,7 +16,8 @@ from histocc.files.folders import check_folder
 from histocc.files.tables import column_names, columns_fault, file_fault, read_chunks
 from histocc.metrics.predictions import same_answer
 from histocc.prediction.coder import Coded
-from histocc.prediction.coders import METHODS, LoadedModel, ModelCoder
+from histocc.prediction.coders import METHODS, ModelCoder, make_coder
+from histocc.prediction.loaded import LoadedModel
 from histocc.prediction.loading import load_model
 from histocc.prediction.output import is_parquet, new_columns, write_predictions
 from histocc.prediction.pairs import Pairs, collect_pairs
@@ -184,7 +185,8 @@ def predict(options: PredictOptions, processes: Processes) -> int:
     kept = check_options(options)
     descriptions = None if options.descriptions is None else read_descriptions(options.descriptions)
     loaded = load_model(options.model, processes.device, encoder=options.encoder)
-    coder = loaded.coder(
+    coder = make_coder(
+        loaded,
         options.method,
         threshold=options.threshold,
         alternatives=options.top_k,
