@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -16,8 +17,10 @@ from histocc.formatter import PAD_IDX
 from histocc.layers.masking import create_mask
 from histocc.loss import LossMixer
 from histocc.metrics.accuracies import flat_rows_correct, order_invariant_hits
-from histocc.metrics.code_sets import EvaluatedCodes, summarise
+from histocc.metrics.code_sets import CodeSetMetrics, EvaluatedCodes, figures_of, summarise
 from histocc.metrics.one_answer import AnswerCounts
+from histocc.prediction.greedy import greedy_decode
+from histocc.prediction.memory import DecoderMemory
 from histocc.training.batches import Batch, dense_classes
 from histocc.training.checkpoint import CheckpointFolder
 from histocc.training.context import Plan, RunContext
@@ -25,6 +28,8 @@ from histocc.training.evaluation import add_up_batches
 from histocc.training.loop import OnEvaluation, TrainingLoop, unwrap
 from histocc.training.reporting import LogFile
 from histocc.training.tracking import wandb_callback
+
+_DECODED_TOGETHER = 256
 
 DataLoaders = Mapping[str, Iterable[Batch]]
 
@@ -365,6 +370,8 @@ def evaluate_figures(
     answers = AnswerCounts()
     sets = None if codes is None else codes.counter()
     languages = None if codes is None or codes.language_index is None else codes.language_index.to(context.device)
+    decoded = None if codes is None or codes.decoded is None else codes.decoded.to(context.device)
+    to_decode: list[tuple[Tensor, ...]] = []
 
     def sums_of_batch(batch: Batch) -> list[Tensor]:
         out_seq2seq, out_linear = _forward(model, batch, loss_fn)
@@ -376,12 +383,18 @@ def evaluate_figures(
         if sets is not None:
             sets.update(predicted, target, None if languages is None else languages[batch["rows"]])
         answers.update(out_linear, batch["targets_linear"])
+        if decoded is not None:
+            chosen = decoded[batch["rows"]].nonzero()[:, 0]
+            parts = (batch["input_ids"], batch["attention_mask"], target, batch["rows"])
+            to_decode.append(tuple(part[chosen] for part in parts))
         size = len(target)
         means = (losses["loss"], losses["loss_linear"], losses["loss_seq2seq"])
         flat = flat_rows_correct(out_linear, batch["targets_linear"])
-        return [*(mean * size for mean in means), rows_correct, hits, flat]
+        above, true = out_linear.float().sigmoid() > 0.5, batch["targets_linear"].bool()
+        flat_codes = ((above & true).sum(), above.sum(), true.sum())
+        return [*(mean * size for mean in means), rows_correct, hits, flat, *flat_codes]
 
-    names = ("loss", "linear", "seq2seq", "seq", "token", "flat")
+    names = ("loss", "linear", "seq2seq", "seq", "token", "flat", "flat_right", "flat_predicted", "flat_true")
     totals = add_up_batches(model, data_loader, names, sums_of_batch, context)
     if totals is None:
         return None
@@ -395,8 +408,39 @@ def evaluate_figures(
         "flat_acc": sums["flat"] / rows,
     }
     if sets is not None:
-        figures |= summarise({name: context.processes.sum_array(array) for name, array in sets.counts().items()})
+        figures |= _summary(sets, context)
+    if decoded is not None:
+        # Together, since each token of a batch costs a pass through the decoder, however few rows it has.
+        by_decoding = _summary(_decode(model, to_decode, codes.counter(), languages, context), context)
+        groups = {name: by_decoding.pop(name) for name in ("by_codes", "by_language")}
+        figures |= {f"decoded_{name}": value for name, value in by_decoding.items()}
+        figures |= {f"by_decoded_{name.removeprefix('by_')}": group for name, group in groups.items()}
+    counts = [rows, sums["flat"], sums["flat_right"], sums["flat_predicted"], sums["flat_true"]]
+    flat_figures = figures_of(np.array([round(count) for count in counts]))
+    figures |= {f"flat_{name}": value for name, value in flat_figures.items() if name != "rows"}
     return figures | answers.figures(context.processes) | {"rows": rows, "eval_seconds": round(seconds, 2)}
+
+
+@torch.no_grad()
+def _decode(
+    model: nn.Module,
+    lots: Sequence[tuple[Tensor, ...]],
+    counter: CodeSetMetrics,
+    languages: Tensor | None,
+    context: RunContext,
+) -> CodeSetMetrics:
+    """Count what greedy decoding makes of lots of rows: ids, mask, target tokens [n, K*S] and places of the rows."""
+    if lots:
+        for ids, mask, target, rows in zip(*(torch.cat(parts).split(_DECODED_TOGETHER) for parts in zip(*lots))):
+            if len(rows):
+                with context.precision.autocast():
+                    tokens = greedy_decode(DecoderMemory.of(model, ids, mask), target.shape[1] + 2).tokens[:, 1:-1]
+                counter.update(tokens, target, None if languages is None else languages[rows])
+    return counter
+
+
+def _summary(sets: CodeSetMetrics, context: RunContext) -> dict[str, Any]:
+    return summarise({name: context.processes.sum_array(array) for name, array in sets.counts().items()})
 
 
 def _all_losses(out_seq2seq: Tensor, out_linear: Tensor, batch: Batch, loss_fn: Any) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from histocc.formatter import PAD_IDX
+from histocc.formatter import PAD_IDX, construct_general_purpose_formatter, hisco_blocky5
 from histocc.loss import BlockOrderInvariantLoss, LossMixer
 from histocc.model_assets import Seq2SeqMixerOccCANINE
 from histocc.training.schedule import linear_schedule, warmup_steps
@@ -41,6 +41,13 @@ class Run:
         self.scheduler = linear_schedule(
             self.optimizer, warmup_steps(self.total_steps, self.expected["warmup_pct"]), self.total_steps
         )
+
+    @property
+    def formatter(self):
+        if self.expected["num_classes"][0] == 18:
+            return hisco_blocky5()
+        columns = [f"pst_{i}" for i in range(self.expected["max_num_codes"])]
+        return construct_general_purpose_formatter(self.expected["block_size"], columns, use_within_block_sep=True)
 
     def batches(self, part, sparse=False):
         size = self.expected["batch_size"]

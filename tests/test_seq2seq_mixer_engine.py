@@ -10,8 +10,9 @@ from histocc.dataloader import OccDatasetMixerInMemMultipleFiles
 from histocc.errors import UsageError
 from histocc.formatter import hisco_blocky5
 from histocc.loss import LossMixer
+from histocc.metrics.code_sets import EvaluatedCodes
 from histocc.model_assets import Seq2SeqMixerOccCANINE
-from histocc.seq2seq_mixer_engine import build_loop, evaluate, mixer_loss, train, train_one_epoch
+from histocc.seq2seq_mixer_engine import build_loop, evaluate, evaluate_figures, mixer_loss, train, train_one_epoch
 from histocc.training.context import Plan, RunContext
 from histocc.training.reporting import LOG_COLUMNS
 from tests.golden_runs import Run, without_key_bias
@@ -228,3 +229,58 @@ def test_keywords_of_the_descendant_for_several_gpus(run, tmp_path):
         model, batches, loss_fn, optimizer, "cpu", scheduler, current_step=4, epoch=2, scaler=None, distributed=False
     )
     assert step == 6
+
+
+def test_decoding_is_judged_without_the_true_tokens_in_front(run):
+    """Figures of greedy decoding, of some of the rows, equal a count over sets of what a plain decoder says."""
+    run.model.load_state_dict(run.final)
+    run.model.eval()
+    formatter = run.formatter
+    batches = run.batches("val")
+    first = 0
+    for batch in batches:
+        size = len(batch["input_ids"])
+        batch["rows"], first = torch.arange(first, first + size), first + size
+    chosen = torch.arange(first) % 3 == 0
+    codes = EvaluatedCodes(formatter, decoded=chosen)
+    figures = evaluate_figures(run.model, batches, run.loss_fn, RunContext.on("cpu"), codes)
+
+    right = predicted = true = exact = 0
+    with torch.no_grad():
+        for batch in batches:
+            for row in chosen[batch["rows"]].nonzero()[:, 0].tolist():
+                memory, _ = run.model.encode(batch["input_ids"][row : row + 1], batch["attention_mask"][row : row + 1])
+                tokens = [2]
+                for _ in range(formatter.max_seq_len - 1):
+                    causal = torch.full((len(tokens), len(tokens)), -torch.inf).triu(1)
+                    tokens.append(int(run.model.decode(memory, torch.tensor([tokens]), causal, None)[0, -1].argmax()))
+                blocks = [formatter.clean_pred(t).split("&") for t in (tokens, batch["targets_seq2seq"][row])]
+                found, wanted = ({code for code in each if code} for each in blocks)
+                right, predicted, true = right + len(found & wanted), predicted + len(found), true + len(wanted)
+                exact += found == wanted
+    rows = int(chosen.sum())
+    assert figures["decoded_rows"] == rows
+    assert figures["decoded_exact_set_acc"] == pytest.approx(100 * exact / rows)
+    assert figures["decoded_f1"] == pytest.approx(100 * 2 * right / (predicted + true))
+    assert figures["decoded_precision"] == pytest.approx(100 * right / predicted if predicted else np.nan, nan_ok=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_figures_of_the_flat_head_equal_a_plain_count(run, seed):
+    (batch, *_) = run.batches("val")
+    targets = batch["targets_linear"]
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.where(torch.rand(targets.shape, generator=generator) < 0.002, -1.0, 1.0) * (2 * targets - 1)
+
+    class Head(torch.nn.Module):
+        def forward(self, input_ids, attention_mask, target, target_mask, target_padding_mask):
+            return torch.zeros(*target.shape, len(run.final["decoder.head.bias"])), logits
+
+    figures = evaluate_figures(Head(), [batch], run.loss_fn, RunContext.on("cpu"))
+    found = [set(row.nonzero().flatten().tolist()) for row in logits > 0]
+    wanted = [set(row.nonzero().flatten().tolist()) for row in targets > 0]
+    right = sum(len(a & b) for a, b in zip(found, wanted))
+    assert figures["flat_precision"] == pytest.approx(100 * right / sum(map(len, found)))
+    assert figures["flat_recall"] == pytest.approx(100 * right / sum(map(len, wanted)))
+    assert figures["flat_exact_set_acc"] == pytest.approx(100 * np.mean([a == b for a, b in zip(found, wanted)]))
+    assert figures["flat_acc"] == pytest.approx(figures["flat_exact_set_acc"] / 100)

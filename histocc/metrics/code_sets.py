@@ -169,11 +169,14 @@ class EvaluatedCodes:
         Distinct languages to tell apart, in the order that `language_index` refers to; None tells none apart.
     language_index
         Language of every row of the evaluation's data set, integer [rows]; None where none are told apart.
+    decoded
+        Which rows of the data set are also decoded token by token, bool [rows]; None where none are.
     """
 
     formatter: BlockDecoder
     languages: Sequence[str] | None = None
     language_index: Tensor | None = None
+    decoded: Tensor | None = None
 
     def counter(self) -> CodeSetMetrics:
         """A counter for one evaluation."""

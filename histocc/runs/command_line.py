@@ -192,6 +192,13 @@ def add_mixer_arguments(
     )
     run.add_argument("--log-interval", type=positive_int, default=LOG_INTERVAL, help=LOG_INTERVAL_HELP)
     run.add_argument("--eval-interval", type=positive_int, default=1000, help="steps between evaluations")
+    run.add_argument(
+        "--eval-decode-samples",
+        type=non_negative_int,
+        default=2000,
+        help="validation rows that an evaluation also decodes token by token, as predictions are made; a fixed random "
+        "subset, 0 for none",
+    )
     run.add_argument("--save-interval", type=positive_int, default=save_interval, help="steps between checkpoints")
     run.add_argument(
         "--trim-padding",

@@ -154,7 +154,7 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
         scheduler,
         plan,
         context,
-        codes=_evaluated_codes(data),
+        codes=_evaluated_codes(options, data, val_loader.sampler),
         on_evaluation=_callbacks(start, processes),
         save_extra={
             "key": dict(key) if key is not None else None,
@@ -271,11 +271,16 @@ def _loaders(options: MixerOptions, processes: Processes, data: MixerData) -> tu
     )
 
 
-def _evaluated_codes(data: MixerData) -> EvaluatedCodes:
-    languages = data.val.languages
-    if shared.known_languages(languages) is None:
-        return EvaluatedCodes(data.system.formatter)
-    return EvaluatedCodes(data.system.formatter, languages, torch.as_tensor(data.val.language_index))
+def _evaluated_codes(options: MixerOptions, data: MixerData, sampler: EvalBatchSampler) -> EvaluatedCodes:
+    """What an evaluation counts of codes; the rows that it decodes token by token are the same every time."""
+    decoded = None
+    if options.eval_decode_samples:
+        decoded = torch.zeros(len(data.val), dtype=torch.bool)
+        places = evaluation_rows(len(sampler.rows), options.eval_decode_samples, options.seed)
+        decoded[torch.from_numpy(sampler.rows[places])] = True
+    languages = shared.known_languages(data.val.languages)
+    of_row = None if languages is None else torch.as_tensor(data.val.language_index)
+    return EvaluatedCodes(data.system.formatter, languages, of_row, decoded)
 
 
 def _callbacks(start: Start[MixerOptions], processes: Processes) -> list[OnEvaluation]:

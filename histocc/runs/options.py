@@ -111,6 +111,7 @@ class MixerOptions(RunOptions):
     initial_checkpoint: str | None = None
     only_encoder: bool = False
     eval_interval: int = 1000
+    eval_decode_samples: int = 2000
     save_each_epoch: bool = False
     freeze_encoder: bool = False
     decoder_dim_feedforward: int | None = None

@@ -244,7 +244,26 @@ def _fact(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
+# What an evaluation says of codes, in the order in which it is shown: what a user would get comes first.
+_SHOWN = (
+    ("decoded", "decoded_"),
+    ("teacher-forced", ""),
+    ("flat head", "flat_"),
+)
+
+
 def evaluation_line(step: int, figures: Mapping[str, float]) -> str:
-    """An evaluation in one line; accuracies in percent."""
-    shown = [f"{name} {value:.4g}" for name, value in figures.items() if "/" not in name]
-    return f"evaluation at step {step:,}: " + ", ".join(shown)
+    """An evaluation in one line; accuracies in percent, '-' where one is undefined."""
+    parts = [f"val_loss {figures['val_loss']:.4g}"]
+    for name, prefix in _SHOWN:
+        if f"{prefix}exact_set_acc" in figures:
+            rows = f" of {figures['decoded_rows']:,} rows" if prefix == "decoded_" else ""
+            exact, f1 = (_percent(figures[f"{prefix}{figure}"]) for figure in ("exact_set_acc", "f1"))
+            parts.append(f"{name}: exact sets {exact}{rows}, F1 {f1}")
+    if "val_acc" in figures:
+        parts.append(f"exact sets {_percent(100 * figures['val_acc'])} of {figures['rows']:,} rows")
+    return f"evaluation at step {step:,}: " + "; ".join(parts)
+
+
+def _percent(value: float) -> str:
+    return "-" if value != value else f"{value:.1f} %"
