@@ -19,9 +19,11 @@ def read_key(path: str | Path) -> dict[str, int]:
     older runs may hold is a code like any other. The column `system_code` may be missing from hand-made files as long
     as `code` holds the class indices and one other column the codes.
 
-    Raises:
-        UsageError: if there is no such file, a column is missing, a code occurs twice, or the class indices are not
-            0, 1, ..., n - 1, each once.
+    Raises
+    ------
+    UsageError
+        If there is no such file, a column is missing, a code occurs twice, or the class indices are not
+        0, 1, ..., n - 1, each once.
     """
     path = Path(path)
     try:

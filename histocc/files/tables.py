@@ -123,10 +123,14 @@ class ArrowCells:
 class Chunk:
     """Consecutive rows of a table, by column.
 
-    Attributes:
-        columns: the cells of each column.
-        row_numbers: int64 [n], where the rows stand in the file: the header is row 1, and blank lines count.
-        empty_rows: how many rows were left out among them because they have no value in any column of the file.
+    Attributes
+    ----------
+    columns
+        The cells of each column.
+    row_numbers
+        int64 [n], where the rows stand in the file: the header is row 1, and blank lines count.
+    empty_rows
+        How many rows were left out among them because they have no value in any column of the file.
     """
 
     columns: Mapping[str, TextCells | ArrowCells]
@@ -180,16 +184,24 @@ def read_chunks(
     Only empty cells and, in Parquet files, nulls become empty strings; `nan` or `NA` stay words. Rows of a CSV file
     without any value, such as blank lines, are left out.
 
-    Args:
-        path: a `.parquet` file, or a CSV file in UTF-8 with commas, which may be compressed (`.gz`, `.bz2`, `.xz`).
-        columns: names of the columns.
-        decimals: keep a decimal in whole numbers of a Parquet file's columns of floats (`61110.0`).
-        progress: show a progress bar; None: for large files where somebody is watching.
-        keep_empty_rows: give the rows of a CSV file without any value as well.
+    Parameters
+    ----------
+    path
+        A `.parquet` file, or a CSV file in UTF-8 with commas, which may be compressed (`.gz`, `.bz2`, `.xz`).
+    columns
+        Names of the columns.
+    decimals
+        Keep a decimal in whole numbers of a Parquet file's columns of floats (`61110.0`).
+    progress
+        Show a progress bar; None: for large files where somebody is watching.
+    keep_empty_rows
+        Give the rows of a CSV file without any value as well.
 
-    Raises:
-        UsageError: if the file is missing, of another kind, not UTF-8 or damaged, lacks a column, or has rows with more
-            values than its header.
+    Raises
+    ------
+    UsageError
+        If the file is missing, of another kind, not UTF-8 or damaged, lacks a column, or has rows with more
+        values than its header.
     """
     path = Path(path)
     names = column_names(path)

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 class FusedSelfAttention(nn.Module):
     """Takes the place of a CANINE layer's `attention.self`: same parameters, same names, same numbers.
 
-    Args:
-        plain: the module to stand in for; its linear maps and dropout are taken over, not copied.
+    Parameters
+    ----------
+    plain
+        The module to stand in for; its linear maps and dropout are taken over, not copied.
     """
 
     def __init__(self, plain: nn.Module) -> None:
@@ -34,15 +36,22 @@ class FusedSelfAttention(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Attend from [B, F, hidden] to [B, T, hidden].
 
-        Args:
-            from_tensor: the positions that ask.
-            to_tensor: the positions that answer.
-            attention_mask: [B, F, T] with 1 at keys to attend to and 0 elsewhere, or anything of four dimensions
-                that broadcasts to [B, heads, F, T] and is added to the scores.
-            options: what transformers hands on, by position: in version 4 a head mask, then in all versions whether
-                to return the attention weights.
+        Parameters
+        ----------
+        from_tensor
+            The positions that ask.
+        to_tensor
+            The positions that answer.
+        attention_mask
+            [B, F, T] with 1 at keys to attend to and 0 elsewhere, or anything of four dimensions
+            that broadcasts to [B, heads, F, T] and is added to the scores.
+        options
+            What transformers hands on, by position: in version 4 a head mask, then in all versions whether
+            to return the attention weights.
 
-        Returns:
+        Returns
+        -------
+        tuple[Tensor, ...]
             ([B, F, hidden],), or with the weights asked for ([B, F, hidden], [B, heads, F, T]).
         """
         *head_mask, output_attentions = options or (False,)
@@ -66,15 +75,24 @@ def attend(
 ) -> Tensor:
     """Multi-head attention: softmax(q k' / sqrt(hidden / heads) + bias) v, head by head.
 
-    Args:
-        query: [B, F, hidden].
-        key: [B, T, hidden].
-        value: [B, T, hidden].
-        heads: number of heads, which divides hidden.
-        bias: added to the scores, of the queries' dtype, broadcasts to [B, heads, F, T].
-        dropout: rate of dropout on the weights.
+    Parameters
+    ----------
+    query
+        [B, F, hidden].
+    key
+        [B, T, hidden].
+    value
+        [B, T, hidden].
+    heads
+        Number of heads, which divides hidden.
+    bias
+        Added to the scores, of the queries' dtype, broadcasts to [B, heads, F, T].
+    dropout
+        Rate of dropout on the weights.
 
-    Returns:
+    Returns
+    -------
+    Tensor
         [B, F, hidden].
     """
     # On the CPU the fused kernel has no dropout, and its gradient takes longer than that of the plain products.

@@ -20,12 +20,18 @@ if TYPE_CHECKING:
 def encode(encoder: CanineModel, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
     """The last hidden state and the pooled encoding.
 
-    Args:
-        encoder: the model, converted by `use_fused_attention` or not.
-        input_ids: int64 [B, L].
-        attention_mask: [B, L], 1 at characters, 0 at padding; every row has a character among its first four.
+    Parameters
+    ----------
+    encoder
+        The model, converted by `use_fused_attention` or not.
+    input_ids
+        int64 [B, L].
+    attention_mask
+        [B, L], 1 at characters, 0 at padding; every row has a character among its first four.
 
-    Returns:
+    Returns
+    -------
+    tuple[Tensor, Tensor]
         `last_hidden_state` [B, L, hidden] and `pooler_output` [B, hidden].
     """
     characters, molecules, molecule_bias = _to_molecules(encoder, input_ids, attention_mask)

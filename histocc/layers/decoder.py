@@ -55,13 +55,20 @@ class TokenEmbedding(nn.Module):
 class TransformerDecoder(nn.Module):
     """Token embedding, positions, torch's `nn.TransformerDecoder` (ReLU, post-norm) and a linear head.
 
-    Args:
-        num_decoder_layers: layers of the decoder.
-        emb_size: hidden width, a multiple of `nhead`.
-        nhead: attention heads.
-        vocab_size: tokens on the target side, V.
-        dim_feedforward: width of the feed-forward part.
-        dropout: rate of every dropout in the decoder.
+    Parameters
+    ----------
+    num_decoder_layers
+        Layers of the decoder.
+    emb_size
+        Hidden width, a multiple of `nhead`.
+    nhead
+        Attention heads.
+    vocab_size
+        Tokens on the target side, V.
+    dim_feedforward
+        Width of the feed-forward part.
+    dropout
+        Rate of every dropout in the decoder.
     """
 
     def __init__(
@@ -93,13 +100,20 @@ class TransformerDecoder(nn.Module):
     ) -> Tensor:
         """Logits for the token after each position.
 
-        Args:
-            memory: encoder output [B, L, hidden]; every position is attended to.
-            target: integer tokens [B, T].
-            target_mask: float [T, T], added to the self-attention scores (0 or -inf for a causal mask).
-            target_padding_mask: float [B, T], added to the scores of each key.
+        Parameters
+        ----------
+        memory
+            Encoder output [B, L, hidden]; every position is attended to.
+        target
+            Integer tokens [B, T].
+        target_mask
+            float [T, T], added to the self-attention scores (0 or -inf for a causal mask).
+        target_padding_mask
+            float [B, T], added to the scores of each key.
 
-        Returns:
+        Returns
+        -------
+        Tensor
             [B, T, V].
         """
         hidden = self.positional_encoding(self.token_emb(target.transpose(0, 1))).transpose(0, 1)

@@ -9,12 +9,19 @@ from torch import Tensor, nn
 class LossMixer(nn.Module):
     """`w * seq2seq + (1 - w) * linear`, w = `seq2seq_weight`.
 
-    Args:
-        loss_fn_seq2seq: called with (out_seq2seq, target_seq2seq).
-        loss_fn_linear: called with (out_linear, target_linear), usually `torch.nn.BCEWithLogitsLoss()`.
-        seq2seq_weight: w.
+    Parameters
+    ----------
+    loss_fn_seq2seq
+        Called with (out_seq2seq, target_seq2seq).
+    loss_fn_linear
+        Called with (out_linear, target_linear), usually `torch.nn.BCEWithLogitsLoss()`.
+    seq2seq_weight
+        w, in 0..1.
 
-    Raises ValueError if the weight is outside 0..1.
+    Raises
+    ------
+    ValueError
+        The weight is outside 0..1.
     """
 
     def __init__(self, loss_fn_seq2seq: nn.Module, loss_fn_linear: nn.Module, seq2seq_weight: float = 0.5) -> None:

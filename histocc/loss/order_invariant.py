@@ -182,12 +182,18 @@ class BlockOrderInvariantLoss(_BlockCrossEntropy):
     over all B*K blocks, those in use counting 0). See the module's docstring for the formulas and `forward` for the
     inputs. `k_b` is the number of whole blocks before the first PAD of row b, or K where that is 0.
 
-    Args:
-        pad_idx: index of PAD.
-        nb_blocks: K, codes a row may carry.
-        block_size: S, tokens a code has.
-        push_to_pad_scale_factor: weight of the padding term.
-        push_to_pad_label_smoothing: share of the padding target that is spread evenly over the vocabulary.
+    Parameters
+    ----------
+    pad_idx
+        Index of PAD.
+    nb_blocks
+        K, codes a row may carry.
+    block_size
+        S, tokens a code has.
+    push_to_pad_scale_factor
+        Weight of the padding term.
+    push_to_pad_label_smoothing
+        Share of the padding target that is spread evenly over the vocabulary.
     """
 
     def __init__(

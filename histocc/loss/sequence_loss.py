@@ -10,8 +10,10 @@ from torch.nn.functional import cross_entropy
 class Seq2SeqCrossEntropy(nn.Module):
     """Plain cross entropy over the tokens after BOS: mean over all positions of the batch that are not PAD.
 
-    Args:
-        pad_idx: index of PAD.
+    Parameters
+    ----------
+    pad_idx
+        Index of PAD.
     """
 
     def __init__(self, pad_idx: int) -> None:

@@ -16,10 +16,14 @@ from torch import Tensor
 class Averager:
     """Running weighted mean of numbers or of scalar tensors (which then stay on their device).
 
-    Attributes:
-        sum: weighted sum of the values so far.
-        count: sum of the weights so far.
-        avg: sum / count; 0.0 before the first value.
+    Attributes
+    ----------
+    sum
+        Weighted sum of the values so far.
+    count
+        Sum of the weights so far.
+    avg
+        `sum / count`; 0.0 before the first value.
     """
 
     def __init__(self) -> None:
@@ -43,13 +47,20 @@ def order_invariant_hits(
 
     A target block's hit is the best share of equal tokens over all candidate blocks; PAD blocks count like others.
 
-    Args:
-        pred_tokens: predicted tokens, integer [B, K*S].
-        target_tokens: true tokens, integer [B, K*S].
-        nb_blocks: K.
-        block_size: S.
+    Parameters
+    ----------
+    pred_tokens
+        Predicted tokens, integer [B, K*S].
+    target_tokens
+        True tokens, integer [B, K*S].
+    nb_blocks
+        K.
+    block_size
+        S.
 
-    Returns:
+    Returns
+    -------
+    tuple[Tensor, Tensor]
         Rows whose every hit is 1 (int64) and the sum of all B*K hits (float64; float32 on devices without it),
         0-dimensional tensors on the inputs' device.
     """
@@ -66,14 +77,22 @@ def order_invariant_accuracy(
 ) -> tuple[Tensor, Tensor]:
     """Accuracy of rows and of tokens, in percent, whatever order the codes come in.
 
-    Args:
-        output: logits [B, T-1, V]; the first K*S positions count.
-        target: true tokens after BOS, integer [B, T-1]; the first K*S positions count.
-        pad_idx: not used, since PAD counts like any other token; part of the signature for the callers' sake.
-        nb_blocks: K.
-        block_size: S.
+    Parameters
+    ----------
+    output
+        Logits [B, T-1, V]; the first K*S positions count.
+    target
+        True tokens after BOS, integer [B, T-1]; the first K*S positions count.
+    pad_idx
+        Not used, since PAD counts like any other token; part of the signature for the callers' sake.
+    nb_blocks
+        K.
+    block_size
+        S.
 
-    Returns:
+    Returns
+    -------
+    tuple[Tensor, Tensor]
         Share of rows whose every target block is predicted exactly by some block, and the mean over target blocks of
         the best share of equal tokens; 0-dimensional tensors on the inputs' device.
     """
@@ -87,12 +106,18 @@ def order_invariant_accuracy(
 def seq2seq_sequence_accuracy(output: Tensor, target: Tensor, pad_idx: int) -> tuple[Tensor, Tensor]:
     """Accuracy of rows and of tokens, in percent, position by position; PAD is left out, EOS counts.
 
-    Args:
-        output: logits [B, T-1, V].
-        target: true tokens after BOS, integer [B, T-1].
-        pad_idx: index of PAD.
+    Parameters
+    ----------
+    output
+        Logits [B, T-1, V].
+    target
+        True tokens after BOS, integer [B, T-1].
+    pad_idx
+        Index of PAD.
 
-    Returns:
+    Returns
+    -------
+    tuple[Tensor, Tensor]
         Share of rows right at every position that is not PAD, and share of such positions that are right;
         0-dimensional float32 tensors on the inputs' device.
     """
@@ -105,9 +130,12 @@ def seq2seq_sequence_accuracy(output: Tensor, target: Tensor, pad_idx: int) -> t
 def flat_rows_correct(out_linear: Tensor, target_linear: Tensor) -> Tensor:
     """Rows whose predicted classes (sigmoid over 0.5) are exactly the true ones, an int64 0-dimensional tensor.
 
-    Args:
-        out_linear: logits [B, C].
-        target_linear: multi-hot classes [B, C], any dtype.
+    Parameters
+    ----------
+    out_linear
+        Logits [B, C].
+    target_linear
+        Multi-hot classes [B, C], any dtype.
     """
     # In at least float32: a logit just above 0 has a sigmoid of exactly one half in half precision.
     logits = out_linear.to(torch.promote_types(out_linear.dtype, torch.float32))

@@ -38,9 +38,12 @@ class CodeSetMetrics:
     `update` only keeps the tokens, as int16 on their device, so that it costs no host synchronisation; they are
     fetched and decoded in `counts`, or once every 2**18 rows.
 
-    Args:
-        formatter: gives `max_num_codes` (K), `block_size` (S) and `decode_block`.
-        languages: distinct languages, in the order that `language_index` refers to; None: none are told apart.
+    Parameters
+    ----------
+    formatter
+        Gives `max_num_codes` (K), `block_size` (S) and `decode_block`.
+    languages
+        Distinct languages, in the order that `language_index` refers to; None: none are told apart.
     """
 
     def __init__(self, formatter: BlockDecoder, languages: Sequence[str] | None = None) -> None:

@@ -1,8 +1,7 @@
 """From a user's own table to files that can be trained on, and what is wrong with the table."""
 
 from histocc.files.key import read_key, write_key
-
-from .pipeline import (
+from histocc.preparation.pipeline import (
     check_arguments,
     is_prepared,
     prepare,
@@ -10,7 +9,7 @@ from .pipeline import (
     prepared_notes,
     setup_finetuning_datasets,
 )
-from .report import PreparationReport
+from histocc.preparation.report import PreparationReport
 
 __all__ = [
     "PreparationReport",

@@ -10,8 +10,7 @@ import numpy as np
 
 from histocc.files.missing import MISSING_SPELLINGS
 from histocc.formatter import EOS_IDX, BlockyFormatter
-
-from .table import Interner, Table
+from histocc.preparation.table import Interner, Table
 
 UNKNOWN_CODE = "?"
 EXAMPLES = 10
@@ -45,13 +44,20 @@ def whole_floats(codes: Iterable[str]) -> dict[str, str]:
 class Labels:
     """The codes of a table after all spellings of "no code" are understood.
 
-    Attributes:
-        ids: int32 [N, K], number of each cell's code in `codes`; -1 where there is none. A missing first code is `?`.
-        codes: the distinct codes.
-        spellings: how often each spelling of "no code" stands in the table.
-        float_columns: per column of floats, the number of cells, and one of them as an example with its code.
-        rows_without_first_code: int.
-        rows_without_code: int, rows in which all K codes are missing.
+    Attributes
+    ----------
+    ids
+        int32 [N, K], number of each cell's code in `codes`; -1 where there is none. A missing first code is `?`.
+    codes
+        The distinct codes.
+    spellings
+        How often each spelling of "no code" stands in the table.
+    float_columns
+        Per column of floats, the number of cells, and one of them as an example with its code.
+    rows_without_first_code
+        int.
+    rows_without_code
+        int, rows in which all K codes are missing.
     """
 
     ids: np.ndarray
@@ -136,9 +142,12 @@ def _hint(code: str, separator: str | None) -> str:
 class Finding:
     """All cells with one kind of fault: int64 arrays of equal length, ordered by row, then column.
 
-    Attributes:
-        rows: position in the table, 0-based.
-        columns: index of the code column, -1 for the text.
+    Attributes
+    ----------
+    rows
+        Position in the table, 0-based.
+    columns
+        Index of the code column, -1 for the text.
     """
 
     reason: str
@@ -155,11 +164,16 @@ class Finding:
 class Diagnosis:
     """What is wrong with a table.
 
-    Attributes:
-        findings: the faults, without the short codes.
-        short: the cells whose code is shorter than the block; a first code of `?` may be.
-        bad_rows: bool [N], rows with any of `findings`.
-        details: per distinct code, the words that explain its fault.
+    Attributes
+    ----------
+    findings
+        The faults, without the short codes.
+    short
+        The cells whose code is shorter than the block; a first code of `?` may be.
+    bad_rows
+        bool [N], rows with any of `findings`.
+    details
+        Per distinct code, the words that explain its fault.
     """
 
     findings: list[Finding]

@@ -16,10 +16,17 @@ from histocc.files import console
 from histocc.files.csv_lines import csv_line
 from histocc.files.folders import check_folder
 from histocc.files.key import read_key, write_key
+from histocc.files.run_folder import (
+    KEY,
+    PREPARATION_FACTS,
+    PREPARED_FILES,
+    REJECTED_ROWS,
+    TRAINING_ROWS,
+    VALIDATION_ROWS,
+)
 from histocc.files.tables import column_names, file_fault
 from histocc.formatter import BlockyFormatter
-
-from .diagnosis import (
+from histocc.preparation.diagnosis import (
     EXAMPLES,
     TOO_SHORT,
     UNKNOWN_CODE,
@@ -34,19 +41,15 @@ from .diagnosis import (
     understand,
     whole_floats,
 )
-from .report import PreparationReport
-from .table import Table, read_column, read_table
-from .writing import SET_ASIDE, distinct_ends, write_table, write_together
+from histocc.preparation.report import PreparationReport
+from histocc.preparation.table import Table, read_column, read_table
+from histocc.preparation.writing import SET_ASIDE, distinct_ends, write_table, write_together
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from histocc.dataloader import OccDatasetMixerInMemMultipleFiles
 
-TRAIN_FILE, VAL_FILE, KEY_FILE = "data_train.csv", "data_val.csv", "key.csv"
-PREPARED_FILES = (TRAIN_FILE, VAL_FILE, KEY_FILE)
-REJECTED_FILE = "rejected_rows.csv"
-FACTS_FILE = "preparation.json"
 TEXT_COLUMN, LANGUAGE_COLUMN = "occ1", "lang"
 ALL_CODES_COLUMNS = ("pst2_1", "system_code", "code")
 SPLIT_SEED = 42
@@ -72,7 +75,9 @@ def prepare_finetuning_data(
 ) -> dict[str, int]:
     """Prepare a table for fine-tuning and print what was done; arguments and errors as in `prepare`.
 
-    Returns:
+    Returns
+    -------
+    dict[str, int]
         The class index of each code, as in `key.csv`.
     """
     key, report = prepare(
@@ -114,28 +119,47 @@ def prepare(
     code an empty cell. The validation rows are a fixed random draw, the training rows the rest in their order. Nothing
     in `save_path` is touched before the table is known to be good.
 
-    Args:
-        dataset: a CSV file (UTF-8, commas), a Parquet file or a DataFrame; may be None if the files stand already.
-        input_col: column of the occupational descriptions.
-        formatter: its `target_cols` are the code columns, and its blocks decide which codes fit.
-        save_path: folder for the files; made if needed.
-        share_val: share of the rows for validation, above 0 and below 1.
-        language: the language of all rows.
-        language_col: column with the language of each row, in place of `language`.
-        drop_bad_rows: leave rows that do not fit out and list them in `rejected_rows.csv`.
-        allow_codes_shorter_than_block_size: accept codes that do not fill the block.
-        keep_missing_spellings: take `nan`, `NA`, `None`, `null`, `?` and the like in code columns as codes.
-        all_codes_file: a table (or a `.txt` file with a code per line) of codes that get a class although the data may
-            lack them.
-        all_codes_col: their column; by default `pst2_1`, `system_code`, `code` or the first.
-        before_writing: called once the table is known to be good; what it raises keeps the files from being written.
-        progress: show progress bars; None: for large tables.
+    Parameters
+    ----------
+    dataset
+        A CSV file (UTF-8, commas), a Parquet file or a DataFrame; may be None if the files stand already.
+    input_col
+        Column of the occupational descriptions.
+    formatter
+        Its `target_cols` are the code columns, and its blocks decide which codes fit.
+    save_path
+        Folder for the files; made if needed.
+    share_val
+        Share of the rows for validation, above 0 and below 1.
+    language
+        The language of all rows.
+    language_col
+        Column with the language of each row, in place of `language`.
+    drop_bad_rows
+        Leave rows that do not fit out and list them in `rejected_rows.csv`.
+    allow_codes_shorter_than_block_size
+        Accept codes that do not fill the block.
+    keep_missing_spellings
+        Take `nan`, `NA`, `None`, `null`, `?` and the like in code columns as codes.
+    all_codes_file
+        A table (or a `.txt` file with a code per line) of codes that get a class although the data may
+        lack them.
+    all_codes_col
+        Their column; by default `pst2_1`, `system_code`, `code` or the first.
+    before_writing
+        Called once the table is known to be good; what it raises keeps the files from being written.
+    progress
+        Show progress bars; None: for large tables.
 
-    Returns:
+    Returns
+    -------
+    tuple[dict[str, int], PreparationReport]
         The class index of each code, in order of first appearance in the table, and a report.
 
-    Raises:
-        UsageError: naming all that is wrong with the arguments, or else with the table; `save_path` is as before.
+    Raises
+    ------
+    UsageError
+        Naming all that is wrong with the arguments, or else with the table; `save_path` is as before.
     """
     save_path = Path(save_path)
     target_cols = list(formatter.target_cols)
@@ -152,7 +176,7 @@ def prepare(
         )
         if all_codes_file is not None:
             notes.append("Warning: --all-codes-file has no effect on a key that is there already")
-        key = read_key(save_path / KEY_FILE)
+        key = read_key(save_path / KEY)
         return key, PreparationReport(str(save_path), reused=True, classes=len(key), notes=notes)
 
     check_arguments(dataset, input_col, target_cols, save_path, share_val, language, language_col)
@@ -218,14 +242,16 @@ def prepare(
         "classes": report.classes,
     }
     files = {
-        TRAIN_FILE: lambda path: write_table(path, header, table.texts, train, ends, end_ids, progress),
-        VAL_FILE: lambda path: write_table(path, header, table.texts, val, ends, end_ids, progress),
-        FACTS_FILE: lambda path: path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8"),
+        TRAINING_ROWS: lambda path: write_table(path, header, table.texts, train, ends, end_ids, progress),
+        VALIDATION_ROWS: lambda path: write_table(path, header, table.texts, val, ends, end_ids, progress),
+        PREPARATION_FACTS: lambda path: path.write_text(
+            json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8"
+        ),
     }
     if report.rows_dropped:
-        files[REJECTED_FILE] = lambda path: _write_rejected(path, table, diagnosis, input_col, target_cols)
-    files[KEY_FILE] = lambda path: write_key(key, path)
-    write_together(save_path, files, obsolete=[] if report.rows_dropped else [REJECTED_FILE], kept=replaced)
+        files[REJECTED_ROWS] = lambda path: _write_rejected(path, table, diagnosis, input_col, target_cols)
+    files[KEY] = lambda path: write_key(key, path)
+    write_together(save_path, files, obsolete=[] if report.rows_dropped else [REJECTED_ROWS], kept=replaced)
     return key, report
 
 
@@ -246,23 +272,25 @@ def prepared_notes(
     with a prepared folder need not name the table. Folders prepared by older versions lack the facts for some
     comparisons.
 
-    Raises:
-        UsageError: if the prepared files lack a code column.
+    Raises
+    ------
+    UsageError
+        If the prepared files lack a code column.
     """
     save_path = Path(save_path)
     notes = [
         f"{', '.join(PREPARED_FILES)} in {save_path} are used as they are, with any edits; "
-        f"move or delete them to prepare the table anew"
+        f"move or delete them to prepare the table again"
     ]
     facts = _read_facts(save_path)
     if target_cols is not None:
-        present = column_names(save_path / TRAIN_FILE)
+        present = column_names(save_path / TRAINING_ROWS)
         absent = [column for column in target_cols if column not in present]
         there = facts.get("target_cols") or [c for c in present if c not in (TEXT_COLUMN, LANGUAGE_COLUMN)]
         if absent:
             raise UsageError(
-                f"The prepared {save_path / TRAIN_FILE} has no column {', '.join(map(repr, absent))}: it was prepared "
-                f"with --target-cols {' '.join(there)}. Use these, or choose another --save-path"
+                f"The prepared {save_path / TRAINING_ROWS} has no column {', '.join(map(repr, absent))}: it was "
+                f"prepared with --target-cols {' '.join(there)}. Use these, or choose another --save-path"
             )
         if list(target_cols) != list(there):
             notes.append(
@@ -274,7 +302,7 @@ def prepared_notes(
     if facts.get("dataset") == table and None not in states and states[0] != states[1]:
         notes.append(
             f"Warning: {dataset} has another size or date than when it was prepared; what changed there has no effect "
-            f"unless the table is prepared anew"
+            f"unless the table is prepared again"
         )
     compared = {
         "dataset": table,
@@ -323,18 +351,29 @@ def setup_finetuning_datasets(
 ) -> tuple[OccDatasetMixerInMemMultipleFiles, OccDatasetMixerInMemMultipleFiles]:
     """The data sets for training and validation of a prepared folder.
 
-    Args:
-        target_cols: the code columns.
-        save_path: folder with `data_train.csv` and `data_val.csv`.
-        formatter: makes the targets of the decoder.
-        tokenizer: as for `OccDatasetMixerInMemMultipleFiles`.
-        num_classes_flat: C, number of classes.
-        map_code_label: class index of each code.
-        max_input_len: L, ids of a row.
-        options: more arguments of the training data set, such as `seed` and the descriptions.
+    Parameters
+    ----------
+    target_cols
+        The code columns.
+    save_path
+        Folder with `data_train.csv` and `data_val.csv`.
+    formatter
+        Makes the targets of the decoder.
+    tokenizer
+        As for `OccDatasetMixerInMemMultipleFiles`.
+    num_classes_flat
+        C, number of classes.
+    map_code_label
+        Class index of each code.
+    max_input_len
+        L, ids of a row.
+    options
+        More arguments of the training data set, such as `seed` and the descriptions.
 
-    Raises:
-        UsageError: all that is wrong with the two files, which people may have edited.
+    Raises
+    ------
+    UsageError
+        All that is wrong with the two files, which people may have edited.
     """
     from histocc.dataloader import OccDatasetMixerInMemMultipleFiles
 
@@ -349,9 +388,9 @@ def setup_finetuning_datasets(
     folder = Path(save_path)
     problems = Problems()
     train = problems.run(
-        OccDatasetMixerInMemMultipleFiles, [str(folder / TRAIN_FILE)], training=True, **common, **options
+        OccDatasetMixerInMemMultipleFiles, [str(folder / TRAINING_ROWS)], training=True, **common, **options
     )
-    val = problems.run(OccDatasetMixerInMemMultipleFiles, [str(folder / VAL_FILE)], training=False, **common)
+    val = problems.run(OccDatasetMixerInMemMultipleFiles, [str(folder / VALIDATION_ROWS)], training=False, **common)
     problems.raise_if_any()
     return train, val
 
@@ -367,8 +406,10 @@ def check_arguments(
 ) -> None:
     """Look at arguments of `prepare` for a folder that is not prepared: everything that can be said without the table.
 
-    Raises:
-        UsageError: naming all that is wrong with them.
+    Raises
+    ------
+    UsageError
+        Naming all that is wrong with them.
     """
     problems = Problems()
     save_path = Path(save_path)
@@ -516,7 +557,7 @@ def _notes(
         )
     if report.rows_dropped:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in report.dropped.items())
-        notes.append(f"{count(report.rows_dropped, 'row')} left out, listed in {REJECTED_FILE}: {reasons}")
+        notes.append(f"{count(report.rows_dropped, 'row')} left out, listed in {REJECTED_ROWS}: {reasons}")
     if report.rows_empty:
         notes.append(f"{count(report.rows_empty, 'empty row')} passed over")
     if table.unticked_rows:
@@ -577,7 +618,7 @@ def _write_rejected(path: Path, table: Table, diagnosis: Diagnosis, input_col: s
 def _read_facts(save_path: Path) -> dict[str, Any]:
     """What was noted when a folder was prepared; empty for folders of older versions."""
     try:
-        facts = json.loads((save_path / FACTS_FILE).read_text("utf-8"))
+        facts = json.loads((save_path / PREPARATION_FACTS).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}

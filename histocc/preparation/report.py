@@ -9,21 +9,36 @@ from dataclasses import dataclass, field
 class PreparationReport:
     """What became of a table.
 
-    Attributes:
-        save_path: the folder with the prepared files.
-        reused: the files were there already and nothing else was done.
-        rows_read: rows of the table, without the empty ones.
-        rows_train, rows_val: rows of the two files.
-        rows_dropped: rows that were left out.
-        rows_empty: rows without any value, which count in none of the others.
-        dropped: rows left out, by reason; a row may have several.
-        classes: codes in the key.
-        codes_added: how many of them came from the file of all codes.
-        missing_spellings: how often each spelling of "no code" stands in the code columns.
-        rows_without_first_code: rows whose first code was written as `?`.
-        rows_short: rows with an accepted code shorter than the block.
-        float_cells: cells of code columns that held whole floats, such as `61110.0`.
-        notes: everything worth telling, a line each.
+    Attributes
+    ----------
+    save_path
+        The folder with the prepared files.
+    reused
+        The files were there already and nothing else was done.
+    rows_read
+        Rows of the table, without the empty ones.
+    rows_train, rows_val
+        Rows of the two files.
+    rows_dropped
+        Rows that were left out.
+    rows_empty
+        Rows without any value, which count in none of the others.
+    dropped
+        Rows left out, by reason; a row may have several.
+    classes
+        Codes in the key.
+    codes_added
+        How many of them came from the file of all codes.
+    missing_spellings
+        How often each spelling of "no code" stands in the code columns.
+    rows_without_first_code
+        Rows whose first code was written as `?`.
+    rows_short
+        Rows with an accepted code shorter than the block.
+    float_cells
+        Cells of code columns that held whole floats, such as `61110.0`.
+    notes
+        Everything worth telling, a line each.
     """
 
     save_path: str

@@ -21,17 +21,28 @@ if TYPE_CHECKING:
 class Table:
     """The columns that matter, of N rows with K code columns; rows in the order of the source.
 
-    Attributes:
-        name: what messages call the table.
-        columns: the names of all columns of the source.
-        texts: N descriptions; the empty string where there is none.
-        codes: int32 [N, K], number of each cell's text in `code_values`.
-        code_values: the distinct texts of all code cells; the empty string where there is none.
-        languages: int32 [N], number of each row's language in `language_values`.
-        language_values: the distinct languages.
-        row_numbers: int64 [N], the rows as a spreadsheet numbers them: the header is row 1.
-        empty_rows: how many rows without any value were passed over.
-        unticked_rows: of a table to check by hand, how many rows were passed over since nobody ticked them.
+    Attributes
+    ----------
+    name
+        What messages call the table.
+    columns
+        The names of all columns of the source.
+    texts
+        N descriptions; the empty string where there is none.
+    codes
+        int32 [N, K], number of each cell's text in `code_values`.
+    code_values
+        The distinct texts of all code cells; the empty string where there is none.
+    languages
+        int32 [N], number of each row's language in `language_values`.
+    language_values
+        The distinct languages.
+    row_numbers
+        int64 [N], the rows as a spreadsheet numbers them: the header is row 1.
+    empty_rows
+        How many rows without any value were passed over.
+    unticked_rows
+        Of a table to check by hand, how many rows were passed over since nobody ticked them.
     """
 
     name: str
@@ -83,16 +94,25 @@ def read_table(
     stay words. Whole numbers in columns of floats keep a decimal (`61110.0`), so that nothing is decided here. Rows
     without any value are passed over.
 
-    Args:
-        dataset: a file as `histocc.files.tables.read_chunks` takes it, or a DataFrame.
-        input_col: column of the descriptions.
-        target_cols: the K code columns.
-        language_col: column of the languages.
-        language: the language of every row where there is no such column.
-        progress: show a progress bar; None: for large files.
+    Parameters
+    ----------
+    dataset
+        A file as `histocc.files.tables.read_chunks` takes it, or a DataFrame.
+    input_col
+        Column of the descriptions.
+    target_cols
+        The K code columns.
+    language_col
+        Column of the languages.
+    language
+        The language of every row where there is no such column.
+    progress
+        Show a progress bar; None: for large files.
 
-    Raises:
-        UsageError: if the file is missing, of another kind, not UTF-8, damaged or empty, or lacks a column.
+    Raises
+    ------
+    UsageError
+        If the file is missing, of another kind, not UTF-8, damaged or empty, or lacks a column.
     """
     wanted = [input_col, *target_cols, *([language_col] if language_col is not None else [])]
     is_file = isinstance(dataset, (str, Path))
@@ -145,12 +165,18 @@ def read_table(
 def read_column(path: str | Path, column: str | None, defaults: Sequence[str]) -> tuple[str, list[str]]:
     """The distinct values of one column of a CSV or Parquet file, in order of first appearance.
 
-    Args:
-        path: the file.
-        column: the column's name; None takes the first of `defaults` that the file has, else its first column.
-        defaults: names to look for.
+    Parameters
+    ----------
+    path
+        The file.
+    column
+        The column's name; None takes the first of `defaults` that the file has, else its first column.
+    defaults
+        Names to look for.
 
-    Returns:
+    Returns
+    -------
+    tuple[str, list[str]]
         The name of the column that was read, and its values without the empty ones.
     """
     if column is None:

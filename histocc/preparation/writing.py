@@ -30,14 +30,22 @@ def write_table(
 ) -> None:
     r"""Write some rows of a table whose rows have few distinct ends.
 
-    Args:
-        path: the file, written in UTF-8 with `\n` as the end of a line.
-        header: the names of the columns.
-        texts: the first value of each of N rows.
-        rows: int64 [n], the rows to write, in order.
-        ends: object array of the distinct ends as they stand in the file, from the comma after the text to the `\n`.
-        end_ids: int64 [N], the end of each row.
-        progress: show a progress bar; None: for many rows.
+    Parameters
+    ----------
+    path
+        The file, written in UTF-8 with `\n` as the end of a line.
+    header
+        The names of the columns.
+    texts
+        The first value of each of N rows.
+    rows
+        int64 [n], the rows to write, in order.
+    ends
+        object array of the distinct ends as they stand in the file, from the comma after the text to the `\n`.
+    end_ids
+        int64 [N], the end of each row.
+    progress
+        Show a progress bar; None: for many rows.
     """
     from tqdm import tqdm
 
@@ -71,10 +79,14 @@ def write_table(
 def distinct_ends(columns: Sequence[tuple[Sequence[str], np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """The distinct combinations of the last columns of a table, as `write_table` takes them.
 
-    Args:
-        columns: per column its distinct values, and int [N] the number of each row's.
+    Parameters
+    ----------
+    columns
+        Per column its distinct values, and int [N] the number of each row's.
 
-    Returns:
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
         object [m] the ends, and int64 [N] the end of each row.
     """
     import pandas as pd
@@ -107,14 +119,21 @@ def write_together(
     All are written under temporary names first. Then the file named last is removed and the others take their places,
     it itself at the end: a reader who waits for it never sees old and new files side by side.
 
-    Args:
-        folder: made if it does not exist.
-        files: per name a function that writes the content to the path it is given.
-        obsolete: names of files to remove, if present, once all are written.
-        kept: names of files that are there; they get the ending `SET_ASIDE` instead of being overwritten.
+    Parameters
+    ----------
+    folder
+        Made if it does not exist.
+    files
+        Per name a function that writes the content to the path it is given.
+    obsolete
+        Names of files to remove, if present, once all are written.
+    kept
+        Names of files that are there; they get the ending `SET_ASIDE` instead of being overwritten.
 
-    Raises:
-        UsageError: if the folder cannot be written to, or a text is none (a lone surrogate).
+    Raises
+    ------
+    UsageError
+        If the folder cannot be written to, or a text is none (a lone surrogate).
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     temporary = {name: folder / f".{name}.partial" for name in files}

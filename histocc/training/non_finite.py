@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from histocc.files import run_folder
 from histocc.files.atomic import save_with_retry
 from histocc.processes.distributed import Processes
 
@@ -116,7 +117,7 @@ class FiniteChecks:
         reports = self._processes.gather(mine)
         # A gradient can overflow under a finite loss; then every batch's rows are suspects.
         guilty = [r for r in reports if r["bad"]] or reports
-        path = self._folder / "bad_batch.csv"
+        path = self._folder / run_folder.BAD_BATCH
         if self._processes.is_main:
             rows = [[r["rank"], *row] for r in guilty for row in r["rows"]]
             save_with_retry(lambda: _write_rows(path, rows), str(path))

@@ -1,6 +1,6 @@
 """Prediction as one would write it down first: the yardstick for numbers and for speed.
 
-transformers' own tokenizer, one text at a time, and encoder; torch's own decoder, called anew on the growing prefix; of
+transformers' own tokenizer, one text at a time, and encoder; torch's own decoder, run again on the growing prefix; of
 the tree of codes one node after the other.
 """
 

@@ -14,7 +14,7 @@ from histocc.attacker import AttackerClass
 
 
 class PlainRows(Dataset):
-    """A DataFrame row through formatter, attacker and transformers' tokenizer, anew for each item."""
+    """A DataFrame row through formatter, attacker and transformers' tokenizer, for each item by itself."""
 
     def __init__(
         self,

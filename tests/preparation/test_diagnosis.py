@@ -377,7 +377,7 @@ class TestPreparedFolders:
         key, _ = prepare(None, "occ1", formatter, prepared, 0.1)
         assert key == {"61110": 0, "": 1}
 
-    def test_incomplete_folders_are_prepared_anew(self, prepared, formatter):
+    def test_incomplete_folders_are_prepared_again(self, prepared, formatter):
         (prepared / "data_val.csv").unlink()
         (prepared / "data_train.csv").write_text("edited")
         assert not is_prepared(prepared)

@@ -93,7 +93,7 @@ def test_prepare_only_then_edit_then_train_then_edit_and_go_on(arguments, tmp_pa
     code, out, err = outcome(capsys, argv)
     assert code == 0, err
     assert "prepared before; 7 codes" in out
-    assert "are used as they are, with any edits; move or delete them to prepare the table anew" in out
+    assert "are used as they are, with any edits; move or delete them to prepare the table again" in out
     assert "training rows    23" in out
     assert load(run / "last.bin")["model"]["linear_decoder.weight"].shape[0] == 7
     assert (run / "data_train.csv").read_text() == edited
