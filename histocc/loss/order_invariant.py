@@ -16,6 +16,8 @@ the losses of its rows.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -98,8 +100,32 @@ class _BlockTerms(torch.autograd.Function):
         return grad.to(ctx.dtype), None, None, None, None, None
 
 
+# The steps of a loss that a subclass, or one object, may replace.
+_STEPS = ("_get_target_mask", "_order_invariant_loss", "_push_to_pad")
+
+
 class _BlockCrossEntropy(nn.Module):
-    """What the two order-invariant losses share; they differ in which candidate blocks a target block may choose."""
+    """What the two order-invariant losses share; they differ in which candidate blocks a target block may choose.
+
+    Where one of the `_STEPS` is replaced, `forward` goes through them one by one; else it computes all at once.
+    """
+
+    _steps_replaced = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = next(base for base in cls.__mro__ if base.__module__ == __name__)
+        cls._steps_replaced = any(getattr(cls, step) is not getattr(own, step) for step in _STEPS)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("cross_entropy", "padding_cross_entropy"):
+            raise AttributeError(
+                f"{name} cannot be replaced, since the loss is computed in one piece: override "
+                f"_order_invariant_loss or _push_to_pad of {type(self).__name__}"
+            )
+        super().__setattr__(name, value)
+        if name in _STEPS:
+            self._steps_replaced = True
 
     def __init__(
         self,
@@ -142,8 +168,25 @@ class _BlockCrossEntropy(nn.Module):
                 "nb_blocks and block_size must be the formatter's"
             )
         target = target[:, 1:-1]
-        order_term, padding_term = self._terms(yhat, target, self._candidate_mask(target))
+        if self._steps_replaced:
+            order_term, padding_term = self._step_by_step(yhat[:, :length].transpose(1, 2), target)
+        else:
+            order_term, padding_term = self._terms(yhat, target, self._candidate_mask(target))
         return order_term + self.push_to_pad_scale_factor * padding_term
+
+    @property
+    def cross_entropy(self) -> nn.CrossEntropyLoss:
+        """Of tokens against those of a code, position by position, 0 where the code has PAD; for use in own steps."""
+        return nn.CrossEntropyLoss(ignore_index=self.pad_idx, reduction="none")
+
+    @property
+    def padding_cross_entropy(self) -> nn.CrossEntropyLoss:
+        """Of tokens against PAD, with label smoothing, position by position; for use in own steps."""
+        return nn.CrossEntropyLoss(label_smoothing=self.push_to_pad_label_smoothing, reduction="none")
+
+    def _step_by_step(self, yhat: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Order term and padding term from logits [B, V, K*S] and target [B, K*S], through the `_STEPS`."""
+        raise NotImplementedError
 
     def _candidate_mask(self, target: Tensor) -> Tensor | None:
         """Bool [B, K], True at candidate blocks to be pushed to PAD; None if every block is candidate and pushed."""
@@ -209,6 +252,10 @@ class BlockOrderInvariantLoss(_BlockCrossEntropy):
     def _candidate_mask(self, target: Tensor) -> Tensor:
         return self._get_target_mask(target)
 
+    def _step_by_step(self, yhat: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        target_mask = self._get_target_mask(target)
+        return self._order_invariant_loss(yhat, target, target_mask), self._push_to_pad(yhat, target_mask)
+
 
 class OrderInvariantSeq2SeqCrossEntropy(_BlockCrossEntropy):
     """Order-invariant cross entropy in which a code may be spelt out in any block.
@@ -229,3 +276,6 @@ class OrderInvariantSeq2SeqCrossEntropy(_BlockCrossEntropy):
 
     def _candidate_mask(self, target: Tensor) -> None:
         return None
+
+    def _step_by_step(self, yhat: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        return self._order_invariant_loss(yhat, target), self._push_to_pad(yhat)

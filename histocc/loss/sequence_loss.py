@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 
 class Seq2SeqCrossEntropy(nn.Module):
@@ -19,8 +18,9 @@ class Seq2SeqCrossEntropy(nn.Module):
     def __init__(self, pad_idx: int) -> None:
         super().__init__()
         self.pad_idx = pad_idx
+        self.cross_entropy = nn.CrossEntropyLoss(ignore_index=pad_idx)
 
     def forward(self, yhat: Tensor, target: Tensor) -> Tensor:
         """Scalar loss, float32 or wider, from logits yhat [B, T-1, V] and tokens target [B, T] (BOS, ..., EOS)."""
         logits = yhat.to(torch.promote_types(yhat.dtype, torch.float32))
-        return cross_entropy(logits.flatten(0, 1), target[:, 1:].long().flatten(), ignore_index=self.pad_idx)
+        return self.cross_entropy(logits.flatten(0, 1), target[:, 1:].long().flatten())

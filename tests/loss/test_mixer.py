@@ -48,3 +48,21 @@ def test_half_precision_logits_are_scored_in_float32(batch):
     wide = mix.components(**{n: t.float() if t.is_floating_point() else t for n, t in batch.items()})
     assert [part.dtype for part in parts] == [torch.float32] * 3
     assert [part.item() for part in parts] == [part.item() for part in wide]
+
+
+def test_parts_that_a_subclass_computes_otherwise_count(batch):
+    class Halved(LossMixer):
+        def components(self, *outputs_and_targets, **named):
+            return tuple(part / 2 for part in super().components(*outputs_and_targets, **named))
+
+    mix = Halved(constant(10.0), constant(2.0), seq2seq_weight=0.25)
+    assert mix(**batch).item() == 2.0
+    assert [part.item() for part in mix.last_parts] == [5.0, 1.0]
+
+
+def test_cross_entropy_of_the_callers_own_counts(batch):
+    loss_fn = Seq2SeqCrossEntropy(1)
+    logits = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    plain = loss_fn(logits, batch["target_seq2seq"])
+    loss_fn.cross_entropy = torch.nn.CrossEntropyLoss(ignore_index=1, label_smoothing=0.5)
+    assert loss_fn(logits, batch["target_seq2seq"]) != plain

@@ -122,6 +122,78 @@ def test_gradient_can_be_taken_twice_from_one_graph():
     assert torch.equal(first, second)
 
 
+def zero_padding_term(self, yhat, target_mask=None):
+    return yhat.sum() * 0
+
+
+def doubled_order_term(self, yhat, target, target_mask=None):
+    return 2 * super(type(self), self)._order_invariant_loss(yhat, target, target_mask)
+
+
+def every_block_a_candidate(self, target):
+    return torch.zeros(len(target), self.nb_blocks, dtype=torch.bool)
+
+
+def written_out(self, yhat, target, target_mask=None):
+    """The order term as one would write it, with the loss's own cross entropy."""
+    k, s = self.nb_blocks, self.block_size
+    blocks = [slice(i * s, (i + 1) * s) for i in range(k)]
+    order = []
+    for i in blocks:
+        if (target[:, i] == self.pad_idx).all():
+            break
+        costs = torch.stack([self.cross_entropy(yhat[:, :, j], target[:, i]).mean(dim=1) for j in blocks], dim=1)
+        order.append((costs if target_mask is None else costs.masked_fill(target_mask, torch.inf)).amin(dim=1).mean())
+    return torch.stack(order).mean()
+
+
+def pad_written_out(self, yhat, target_mask=None):
+    all_pad = torch.full((len(yhat), yhat.shape[2]), self.pad_idx)
+    costs = self.padding_cross_entropy(yhat, all_pad).view(len(yhat), self.nb_blocks, -1).mean(dim=2)
+    return (costs if target_mask is None else costs * target_mask).mean()
+
+
+@pytest.mark.parametrize("cls", LOSSES)
+@pytest.mark.parametrize("whole_class", [True, False])
+def test_a_step_that_is_replaced_counts(cls, whole_class):
+    yhat, target = make_batch([1, 2, 3], 3, 2, dtype=torch.float64)
+    any_block = cls is OrderInvariantSeq2SeqCrossEntropy
+    order, padding = (part.item() for part in loss_parts(yhat, target, PAD, 3, 2, 0.1, any_block=any_block))
+
+    def loss_with(**steps):
+        arguments = PAD, 3, 2, 0.5, 0.1
+        if whole_class:
+            return type("Own", (cls,), steps)(*arguments)(yhat, target).item()
+        loss_fn = type("Plain", (cls,), {})(*arguments)
+        for name, step in steps.items():
+            setattr(loss_fn, name, step.__get__(loss_fn))
+        return loss_fn(yhat, target).item()
+
+    assert loss_with() == pytest.approx(order + 0.5 * padding, rel=1e-12)
+    assert loss_with(_push_to_pad=zero_padding_term) == pytest.approx(order, rel=1e-12)
+    assert loss_with(_order_invariant_loss=doubled_order_term) == pytest.approx(2 * order + 0.5 * padding, rel=1e-12)
+    own = {"_order_invariant_loss": written_out, "_push_to_pad": pad_written_out}
+    assert loss_with(**own) == pytest.approx(order + 0.5 * padding, rel=1e-12)
+    if not any_block:
+        free, _ = loss_parts(yhat, target, PAD, 3, 2, any_block=True)
+        assert loss_with(_get_target_mask=every_block_a_candidate) == pytest.approx(free.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("cls", LOSSES)
+def test_a_subclass_with_the_steps_as_they_are_computes_all_at_once(cls, monkeypatch):
+    yhat, target = make_batch([1, 2, 3], 3, 2)
+    own = type("Own", (cls,), {"extra_repr": lambda self: "own"})(PAD, 3, 2)
+    monkeypatch.setattr(cls, "_step_by_step", None)
+    assert own(yhat, target).item() == cls(PAD, 3, 2)(yhat, target).item()
+
+
+@pytest.mark.parametrize("cls", LOSSES)
+@pytest.mark.parametrize("name", ["cross_entropy", "padding_cross_entropy"])
+def test_what_cannot_be_replaced_says_what_can(cls, name):
+    with pytest.raises(AttributeError, match=rf"{name} cannot be replaced.* override _order_invariant_loss or _push"):
+        setattr(cls(PAD), name, torch.nn.CrossEntropyLoss(reduction="none"))
+
+
 @pytest.mark.parametrize("cls", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_logits_are_scored_in_float32(cls, dtype):
