@@ -45,11 +45,11 @@ class TokenEmbedding(nn.Module):
     def __init__(self, vocab_size: int, emb_size: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, emb_size)
-        self.scale = math.sqrt(emb_size)
+        self.emb_size = emb_size
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Take integers [...], return [..., hidden]."""
-        return self.embedding(tokens.long()) * self.scale
+        return self.embedding(tokens.long()) * math.sqrt(self.emb_size)
 
 
 class TransformerDecoder(nn.Module):
@@ -77,8 +77,8 @@ class TransformerDecoder(nn.Module):
         emb_size: int,
         nhead: int,
         vocab_size: int,
-        dim_feedforward: int,
-        dropout: float = 0.0,
+        dim_feedforward: int = 512,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         layer = nn.TransformerDecoderLayer(emb_size, nhead, dim_feedforward=dim_feedforward, dropout=dropout)
@@ -116,11 +116,21 @@ class TransformerDecoder(nn.Module):
         Tensor
             [B, T, V].
         """
+        return self.head(self.forward_features(memory, target, target_mask, target_padding_mask))
+
+    def forward_features(
+        self,
+        memory: Tensor,
+        target: Tensor,
+        target_mask: Tensor | None = None,
+        target_padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """What the linear head gets, [B, T, hidden]; arguments as in `forward`."""
         hidden = self.positional_encoding(self.token_emb(target.transpose(0, 1))).transpose(0, 1)
         bias = _joint_mask(target_mask, target_padding_mask)
         for layer in self.decoder.layers:
             hidden = _run_layer(layer, hidden, memory, bias)
-        return self.head(hidden)
+        return hidden
 
 
 def _joint_mask(mask: Tensor | None, padding: Tensor | None) -> Tensor | None:

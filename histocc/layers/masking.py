@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 
-def generate_square_subsequent_mask(size: int, device: torch.device | str | None = None) -> Tensor:
-    """Causal mask, float32 [size, size]: 0 on and below the diagonal, -inf above it."""
-    return torch.full((size, size), -torch.inf, device=device).triu(diagonal=1)
+def generate_square_subsequent_mask(seq_len: int, device: torch.device | str | None = None) -> Tensor:
+    """Causal mask, float32 [seq_len, seq_len]: 0 on and below the diagonal, -inf above it; None: on a GPU if any."""
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.full((seq_len, seq_len), -torch.inf, device=device).triu(diagonal=1)
 
 
 def create_mask(target_input: Tensor, pad_idx: int, device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:

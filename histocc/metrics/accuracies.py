@@ -34,9 +34,9 @@ class Averager:
     def avg(self) -> float | Tensor:
         return self.sum / self.count if self.count else 0.0
 
-    def update(self, value: float | Tensor, num: int = 1) -> None:
+    def update(self, val: float | Tensor, num: int = 1) -> None:
         """Add a value that stands for `num` rows."""
-        self.sum = self.sum + value * num
+        self.sum = self.sum + val * num
         self.count += num
 
 
@@ -73,7 +73,7 @@ def order_invariant_hits(
 
 
 def order_invariant_accuracy(
-    output: Tensor, target: Tensor, pad_idx: int, nb_blocks: int, block_size: int
+    output: Tensor, target: Tensor, pad_idx: int, nb_blocks: int = 5, block_size: int = 5
 ) -> tuple[Tensor, Tensor]:
     """Accuracy of rows and of tokens, in percent, whatever order the codes come in.
 

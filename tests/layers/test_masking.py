@@ -6,7 +6,7 @@ from histocc.layers.masking import create_mask, generate_square_subsequent_mask
 
 
 def test_causal_mask_hides_what_comes_later():
-    mask = generate_square_subsequent_mask(3, "cpu")
+    mask = generate_square_subsequent_mask(seq_len=3, device="cpu")
     inf = torch.inf
     assert mask.dtype == torch.float32
     assert mask.tolist() == [[0, -inf, -inf], [0, 0, -inf], [0, 0, 0]]

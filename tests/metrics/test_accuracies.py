@@ -34,6 +34,12 @@ def test_order_invariant_accuracy_matches_the_original(case):
     assert float(token_acc) == pytest.approx(values["token_acc"], rel=1e-6)
 
 
+def test_five_blocks_of_five_tokens_unless_said_otherwise():
+    generator = torch.Generator().manual_seed(0)
+    output, target = torch.randn(8, 26, 9, generator=generator), torch.randint(5, 9, (8, 26), generator=generator)
+    assert order_invariant_accuracy(output, target, PAD) == order_invariant_accuracy(output, target, PAD, 5, 5)
+
+
 def test_sequence_accuracy_matches_the_original(case):
     values, output, target = case
     seq_acc, token_acc = seq2seq_sequence_accuracy(output, target, PAD)
@@ -75,7 +81,7 @@ def test_flat_rows_need_exactly_their_classes():
 def test_averager_is_a_weighted_mean():
     averager = Averager()
     assert averager.avg == 0
-    averager.update(2.0, num=3)
+    averager.update(val=2.0, num=3)
     averager.update(6.0)
     assert (averager.sum, averager.count, averager.avg) == (12.0, 4, 3.0)
 
