@@ -41,7 +41,7 @@ def best_frame(
         # The original makes text of its first column alone, and so of what is missing in it.
         missing = MISSING_CODE if i == 0 else None
         column = [codes[c] if there else missing for c, there in zip(classes[:, i].tolist(), shown[:, i].tolist())]
-        columns[f"{label}_{i + 1}"] = column
+        columns[f"{label}_{i + 1}"] = pd.Series(column, dtype=object)  # also where all are missing
         columns[f"prob_{i + 1}"] = np.where(shown[:, i], probabilities[:, i].astype(np.float64), np.nan)
         columns[f"desc_{i + 1}"] = [
             describe(codes[c]) if there else NO_PREDICTION

@@ -94,7 +94,7 @@ def _several(values: Any, name: str) -> Iterator[Any]:
 
 
 def _language(value: Any) -> str:
-    if value is None or value != value or value == "":
+    if not as_text(value):
         return UNKNOWN_LANGUAGE
     if not isinstance(value, str):
         raise UsageError(f"lang holds {value!r}, which is no text: give short codes of languages such as 'en'")
