@@ -207,15 +207,17 @@ def _read_data(
 def finetune(options: FinetuneOptions, processes: Processes) -> int:
     """The script: check, prepare the table, read the data, train."""
     from histocc.runs.mixer import run_mixer
+    from histocc.runs.shared import own_folder
 
     descriptions = check_arguments(options)
     system = general_system(options.block_size, options.target_cols, use_within_block_sep=options.use_within_block_sep)
-    if options.prepare_only:
-        processes.main_first("preparation", lambda: _prepare(options, system.formatter))
-        if processes.is_main:
-            console.say("To train on these files, also after edits, repeat the command without --prepare-only.")
-        return 0
-    code = run_mixer(options, processes, system, lambda start: _read_data(start, system, descriptions, processes))
+    with own_folder(options, processes):
+        if options.prepare_only:
+            processes.main_first("preparation", lambda: _prepare(options, system.formatter))
+            if processes.is_main:
+                console.say("To train on these files, also after edits, repeat the command without --prepare-only.")
+            return 0
+        code = run_mixer(options, processes, system, lambda start: _read_data(start, system, descriptions, processes))
     if options.demo and code == 0 and processes.is_main:
         console.say(
             "This was the demo. With a table of your own the full model trains with\n"

@@ -15,7 +15,7 @@ from typing import Any
 
 from histocc.errors import Problems
 from histocc.files import console
-from histocc.files.folders import check_folder, make_folder
+from histocc.files.folders import check_folder
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
 from histocc.runs.options import LOG_INTERVAL, FlatOptions
@@ -105,10 +105,11 @@ def check_arguments(options: FlatOptions) -> None:
 def train(options: FlatOptions, processes: Processes) -> int:
     """The script: check, then read the data and train."""
     from histocc.runs.flat import run_flat
+    from histocc.runs.shared import own_folder
 
     check_arguments(options)
-    processes.main_first("folder", lambda: make_folder(options.folder, "--save-dir"))
-    code = run_flat(options, processes)
+    with own_folder(options, processes):
+        code = run_flat(options, processes)
     if processes.is_main and code == 0 and options.demo:
         console.say(
             "This was the demo. With CSV files of your own (columns occ1, lang, code1..code5) the full model is\n"

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from histocc.errors import Problems
 from histocc.files import console, run_folder
-from histocc.files.folders import check_folder, make_folder
+from histocc.files.folders import check_folder
 from histocc.formatter import CodingSystem, coding_system, general_system
 from histocc.formatter.systems import SYSTEMS
 from histocc.processes.distributed import Processes
@@ -144,17 +144,8 @@ def _with_codes(system: CodingSystem, options: TrainMixerOptions, processes: Pro
     return system.with_key(key)
 
 
-def _make_folder(options: TrainMixerOptions, key: Mapping[str, int] | None) -> None:
-    """The save folder and, where the codes are those of the data, its key."""
-    from histocc.files.key import write_key
-
-    make_folder(options.folder, "--save-dir")
-    if key is not None and not (options.folder / run_folder.KEY).exists():
-        write_key(key, options.folder / run_folder.KEY)
-
-
 def _read_data(start: Start[TrainMixerOptions], system: CodingSystem, processes: Processes) -> MixerData:
-    """Read the data; then make the save folder."""
+    """Read the data, with the codes of a key or of their own."""
     from histocc.dataloader import OccDatasetMixerInMemMultipleFiles
     from histocc.dataloader.words import read_word_frequencies
     from histocc.runs.mixer import MixerData
@@ -186,19 +177,20 @@ def _read_data(start: Start[TrainMixerOptions], system: CodingSystem, processes:
         for paths, training in ((options.train_data, True), (options.val_data, False))
     )
     problems.raise_if_any()
-    # Nobody looks for the key any more, and the data are good: now it can be written.
+    # Nobody looks for the key in the folder any more, where it will be written.
     processes.gather(None)
-    processes.main_first("folder", lambda: _make_folder(options, key))
-    return MixerData(train, val, system)
+    return MixerData(train, val, system, saves_key=not key_is_fixed)
 
 
 def train_mixer(options: TrainMixerOptions, processes: Processes) -> int:
     """The script: check, read the data, train."""
     from histocc.runs.mixer import run_mixer
+    from histocc.runs.shared import own_folder
 
     check_arguments(options)
     system = _system(options)
-    code = run_mixer(options, processes, system, lambda start: _read_data(start, system, processes))
+    with own_folder(options, processes):
+        code = run_mixer(options, processes, system, lambda start: _read_data(start, system, processes))
     if options.demo and code == 0 and processes.is_main:
         console.say(
             "This was the demo. With data of your own (columns occ1, lang, code1..code5) the full model trains with\n"

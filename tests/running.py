@@ -70,10 +70,17 @@ class Running:
 
     def signal_family(self, number: int) -> None:
         """Send a signal to the process and to those that it has started."""
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for each in (*children, pid):
-            os.kill(int(each), number)
+        for each in (*self.children(), self.pid):
+            os.kill(each, number)
+
+    def children(self) -> list[int]:
+        """The processes that it has started."""
+        return [int(each) for each in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
 
     @property
     def alive(self) -> bool:

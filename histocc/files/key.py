@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from histocc.errors import UsageError
+from histocc.files.atomic import write_atomically
 from histocc.files.csv_lines import csv_line, csv_records
 
 KEY_COLUMNS = ("system_code", "code")
@@ -73,7 +74,9 @@ def read_key(path: str | Path) -> dict[str, int]:
 
 
 def write_key(key: Mapping[str, int], path: str | Path) -> None:
-    """Write a `key.csv` (`system_code,code`), in the order of `key`."""
-    with Path(path).open("w", encoding="utf-8", newline="") as file:
-        file.write(csv_line(KEY_COLUMNS))
-        file.writelines(csv_line([code, str(index)]) for code, index in key.items())
+    """Write a `key.csv` (`system_code,code`), in the order of `key`; the file is replaced as a whole.
+
+    Raises OSError if it cannot be written; what was there before stays.
+    """
+    lines = [csv_line(KEY_COLUMNS), *(csv_line([code, str(index)]) for code, index in key.items())]
+    write_atomically(Path(path), lambda file: file.write("".join(lines).encode()))

@@ -29,6 +29,9 @@ TENSORBOARD: Final = "tensorboard"
 # Thresholds for predictions, which an evaluation writes beside a model.
 THRESHOLDS: Final = "thresholds.csv"
 
+# Held while a run lives.
+LOCK: Final = ".lock"
+
 # Data: what preparation writes; a run whose codes are its own writes the key as well.
 TRAINING_ROWS: Final = "data_train.csv"
 VALIDATION_ROWS: Final = "data_val.csv"

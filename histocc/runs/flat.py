@@ -88,7 +88,6 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
         grad_accum_steps=options.grad_accum_steps,
         keep_checkpoints=options.keep_checkpoints,
     )
-    step = 0 if start.checkpoint is None else start.checkpoint.step
     stored = ModelSettings(
         "flat", options.max_len, dropout=options.dropout, encoder=encoder_settings(model.basemodel.config)
     )
@@ -103,7 +102,6 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
         plan,
         context,
         options.name,
-        on_evaluation=shared.callbacks(options, step) if processes.is_main else [],
         save_extra={
             "settings": settings,
             "languages": shared.known_languages(data["Languages"]),
@@ -125,6 +123,8 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
         "reference loss": f"{data['reference_loss']:.5g}, that of the class frequencies alone",
     }
     shared.announce(facts, start, loop, steps)
+    if processes.is_main:
+        loop.on_evaluation = [*loop.on_evaluation, *shared.callbacks(options, loop.step)]
     with context.stop:
         training.run()
         if not loop.stopped:

@@ -55,12 +55,15 @@ class MixerData:
         The coding system, with its codes.
     facts
         More lines of the header.
+    saves_key
+        The codes are those of the data or of a file elsewhere, so that the save folder gets a key of its own.
     """
 
     train: OccDatasetMixerInMemMultipleFiles
     val: OccDatasetMixerInMemMultipleFiles
     system: CodingSystem
     facts: Mapping[str, Any] = field(default_factory=dict)
+    saves_key: bool = False
 
 
 MakeData = Callable[[Start[MixerOptions]], MixerData]
@@ -155,7 +158,6 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
         plan,
         context,
         codes=_evaluated_codes(options, data, val_loader.sampler),
-        on_evaluation=_callbacks(start, processes),
         save_extra={
             "key": dict(key) if key is not None else None,
             "settings": settings,
@@ -177,7 +179,8 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
         "codes a row": f"up to {formatter.max_num_codes}, {formatter.block_size} tokens each",
         **data.facts,
     }
-    shared.announce(facts, start, loop, steps)
+    shared.announce(facts, start, loop, steps, key=key if data.saves_key else None)
+    loop.on_evaluation = _callbacks(options, processes, loop.step)
     with context.stop:
         loop.run(lambda epoch: train_loader)
     last, best = options.folder / run_folder.LAST_CHECKPOINT, options.folder / run_folder.BEST_CHECKPOINT
@@ -283,11 +286,10 @@ def _evaluated_codes(options: MixerOptions, data: MixerData, sampler: EvalBatchS
     return EvaluatedCodes(data.system.formatter, languages, of_row, decoded)
 
 
-def _callbacks(start: Start[MixerOptions], processes: Processes) -> list[OnEvaluation]:
+def _callbacks(options: MixerOptions, processes: Processes, step: int) -> list[OnEvaluation]:
     if not processes.is_main:
         return []
-    options: MixerOptions = start.options
-    found = shared.callbacks(options, 0 if start.checkpoint is None else start.checkpoint.step)
+    found = shared.callbacks(options, step)
     if options.log_wandb and wandb_init(
         options.folder, options.wandb_project_name, name=options.folder.name, config=options.shown()
     ):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from histocc.dataloader.samplers import TrainBatchSampler
 from histocc.errors import UsageError
 from histocc.files import console, run_folder
 from histocc.files.atomic import write_atomically
+from histocc.files.key import write_key
+from histocc.files.lock import locked_folder
 from histocc.metrics.one_answer import ONE_ANSWER, learnt_nothing
 from histocc.processes.distributed import Processes
 from histocc.processes.signals import StopSignals
@@ -44,6 +47,20 @@ def make_context(options: RunOptions, processes: Processes) -> RunContext:
     """The surroundings of a run as the options say; its stop signals are not yet listened to."""
     precision = Precision(processes.device, options.use_amp, options.amp_dtype)
     return RunContext(processes, precision, StopSignals(), options.folder, options.seed)
+
+
+@contextlib.contextmanager
+def own_folder(options: RunOptions, processes: Processes) -> Iterator[None]:
+    """Hold the save folder, which is made if need be, so that no second run writes into it; on the main process.
+
+    Raises
+    ------
+    UsageError
+        Another run is at work in it, or it cannot be made or written to.
+    """
+    holds = locked_folder(options.folder, options.folder_flag) if processes.is_main else contextlib.nullcontext()
+    with holds:
+        yield
 
 
 def workers(options: RunOptions, device: torch.device) -> Workers:
@@ -127,14 +144,29 @@ def _device_fact(processes: Processes) -> str:
     return f"{name}, process {processes.rank} of {processes.world_size}" if processes.world_size > 1 else name
 
 
-def announce(data_facts: Mapping[str, Any], start: Start[RunOptions], loop: TrainingLoop, steps: Steps) -> None:
+def announce(
+    data_facts: Mapping[str, Any],
+    start: Start[RunOptions],
+    loop: TrainingLoop,
+    steps: Steps,
+    *,
+    key: Mapping[str, int] | None = None,
+) -> None:
     """Print the header of a run, from the facts of its data on, and the notes gathered on the way to it.
 
-    By now nothing stands against the run, so ``args.yaml`` is written too.
+    By now nothing stands against the run, so its first files are written: ``args.yaml``, and ``key.csv`` where there is
+    a `key` and the folder has none.
+
+    Raises
+    ------
+    UsageError
+        They cannot be written.
     """
     if not loop.processes.is_main:
         return
     options = start.options
+    if key is not None and not (options.folder / run_folder.KEY).exists():
+        _write(options.folder / run_folder.KEY, lambda path: write_key(key, path))
     write_arguments(options.folder / run_folder.ARGUMENTS, options.shown())
     parameters = [(p.numel(), p.requires_grad) for p in loop.model.parameters()]
     facts = {
@@ -165,10 +197,16 @@ def write_arguments(path: Path, arguments: Mapping[str, Any]) -> None:
         The file cannot be written.
     """
     lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in sorted(arguments.items())]
+    # The name of a file may hold bytes that are no letters; JSON has a spelling for them.
+    text = "".join(lines).encode("utf-8", "backslashreplace")
+    _write(path, lambda path: write_atomically(path, lambda file: file.write(text)))
+
+
+def _write(path: Path, write: Callable[[Path], None]) -> None:
     try:
-        write_atomically(path, lambda file: file.write("".join(lines).encode()))
+        write(path)
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def end(loop: TrainingLoop, done: str, instead: str) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from histocc.errors import UsageError
-from histocc.files.folders import check_folder, make_folder
+from histocc.files.folders import check_folder
+from histocc.files.lock import locked_folder
 from histocc.runs import command_line as cli
 from histocc.runs import shared
 from tests.running import Running, script
@@ -100,8 +101,9 @@ def test_a_save_folder_that_cannot_be_named_or_created_is_a_usage_error(tmp_path
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "mkdir", full)
-    with pytest.raises(UsageError, match=r"--save-dir .*run: the folder cannot be created: No space left on device"):
-        make_folder(tmp_path / "run", "--save-dir")
+    message = r"--save-dir .*run: the folder cannot be created: No space left on device"
+    with pytest.raises(UsageError, match=message), locked_folder(tmp_path / "run", "--save-dir"):
+        pass
 
 
 def test_arguments_are_written_whole_or_the_file_is_named(argv, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import train
 import train_mixer
 from histocc.datasets import hisco_codes
 from histocc.stored_model import load_stored_model
+from tests.running import Running, start_ranks
+from tests.running import script as mixer
 
 FEW_STEPS = ["--batch-size", "4", "--max-len", "32", "--log-interval", "1", "--eval-interval", "2"]
 
@@ -179,3 +182,34 @@ def test_the_best_flat_weights_are_tested_on_the_rows_set_aside(tmp_path, hisco_
     best = torch.load(tmp_path / "run" / "m.bin", weights_only=True)
     is_last = losses.index(min(losses)) == len(losses) - 1
     assert all(torch.equal(best[name], last[name]) for name in last) == is_last
+
+
+def test_a_folder_belongs_to_one_run_at_a_time(argv, tmp_path):
+    folder = tmp_path / "run"
+    first = Running(mixer, argv(folder, "--num-epochs", 1000), log=tmp_path / "first")
+    first.wait_for("step 3 of")
+    second = Running(mixer, argv(folder), log=tmp_path / "second")
+    assert second.wait() == 2, second.output
+    assert f"another run is at work in this folder: process {first.pid} on " in second.output
+    assert second.output.count("\n") == 1
+    first.signal(signal.SIGKILL)
+    first.wait()
+    # Nothing of it is left that would keep the next start out.
+    third = Running(mixer, argv(folder, "--max-steps", 5), log=tmp_path / "third")
+    assert third.wait() == 0, third.output
+    assert not (folder / ".lock").exists()
+
+
+def test_two_processes_of_one_run_hold_the_folder_together(argv, tmp_path):
+    folder = tmp_path / "run"
+    ranks = start_ranks(mixer, argv(folder, "--num-epochs", 1000), world_size=2, folder=tmp_path)
+    ranks[0].wait_for("step 1 of")
+    (tmp_path / "others").mkdir()
+    others = start_ranks(mixer, argv(folder, "--num-epochs", 1000), world_size=2, folder=tmp_path / "others")
+    assert others[0].wait() == 2
+    assert others[1].wait() > 0
+    assert f"another run is at work in this folder: process {ranks[0].pid} on " in others[0].output
+    assert "Error: " not in others[1].output
+    ranks[0].signal(signal.SIGTERM)
+    assert [rank.wait() for rank in ranks] == [0, 0]
+    assert not (folder / ".lock").exists()
