@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from histocc.decoding.greedy import greedy_decode
+from histocc.decoding.memory import DecoderMemory
 from histocc.errors import UsageError
 from histocc.files import run_folder
 from histocc.formatter import PAD_IDX
@@ -19,8 +21,6 @@ from histocc.loss import LossMixer
 from histocc.metrics.accuracies import flat_rows_correct, order_invariant_hits
 from histocc.metrics.code_sets import CodeSetMetrics, EvaluatedCodes, figures_of, summarise
 from histocc.metrics.one_answer import AnswerCounts
-from histocc.prediction.greedy import greedy_decode
-from histocc.prediction.memory import DecoderMemory
 from histocc.training.batches import Batch, dense_classes
 from histocc.training.checkpoint import CheckpointFolder
 from histocc.training.context import Plan, RunContext

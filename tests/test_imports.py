@@ -19,7 +19,7 @@ ROOMS = [
     ["loss", "layers", "metrics"],
     ["weights"],
     ["model_assets"],
-    ["stored_model"],
+    ["stored_model", "decoding"],
     ["dataloader"],
     ["preparation"],
     ["training"],

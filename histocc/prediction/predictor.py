@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from histocc.dataloader.encoding import LanguagePrefixes, codepoints_of, encode_texts
+from histocc.decoding.blocks import block_probabilities
+from histocc.decoding.flat import flat_logits, pooled_encodings
+from histocc.decoding.full_search import full_search
+from histocc.decoding.greedy import Decoded, greedy_decode
+from histocc.decoding.memory import DecoderMemory
+from histocc.decoding.top_k import greedy_top_k
+from histocc.decoding.trie import CodeTrie
 from histocc.errors import UsageError
-from histocc.prediction.blocks import block_probabilities
-from histocc.prediction.flat import flat_logits, pooled_encodings
-from histocc.prediction.full_search import full_search
-from histocc.prediction.greedy import Decoded, greedy_decode
 from histocc.prediction.loaded import LoadedModel
-from histocc.prediction.memory import DecoderMemory
-from histocc.prediction.top_k import greedy_top_k
 from histocc.prediction.transliteration import to_ascii
-from histocc.prediction.trie import CodeTrie
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from histocc.decoding.memory import DecoderMemory
 from histocc.layers.attention import attend
 from histocc.layers.decoder import attend_to_memory, feed_forward, join_target, project_target
 from histocc.layers.masking import generate_square_subsequent_mask
-from histocc.prediction.memory import DecoderMemory
 
 
 class DecodingSteps:

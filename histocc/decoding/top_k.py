@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from histocc.decoding.greedy import Decoded, greedy_decode
+from histocc.decoding.memory import DecoderMemory
 from histocc.formatter import PAD_IDX
-from histocc.prediction.greedy import Decoded, greedy_decode
-from histocc.prediction.memory import DecoderMemory
 
 
 @torch.no_grad()

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from histocc.decoding.memory import DecoderMemory
+from histocc.decoding.trie import CodeTrie, TriePart
 from histocc.formatter import BOS_IDX
 from histocc.layers.decoder import TransformerDecoder, attend_to_memory, feed_forward, join_target, project_target
-from histocc.prediction.memory import DecoderMemory
-from histocc.prediction.trie import CodeTrie, TriePart
 
 # In bytes. A GPU wants many rows at a time; on a CPU a few thousand nodes are most of what can be gained, and stay in
 # its cache.

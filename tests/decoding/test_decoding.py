@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from histocc.decoding.blocks import block_probabilities
+from histocc.decoding.flat import flat_logits, pooled_encodings
+from histocc.decoding.full_search import full_search
+from histocc.decoding.greedy import greedy_decode
+from histocc.decoding.memory import DecoderMemory
+from histocc.decoding.top_k import greedy_top_k
+from histocc.decoding.trie import CodeTrie
 from histocc.formatter import BOS_IDX, PAD_IDX
 from histocc.layers.decoder import TransformerDecoder
 from histocc.model_assets import CANINEOccupationClassifier, Seq2SeqMixerOccCANINE, Seq2SeqOccCANINE
-from histocc.prediction.blocks import block_probabilities
-from histocc.prediction.flat import flat_logits, pooled_encodings
-from histocc.prediction.full_search import full_search
-from histocc.prediction.greedy import greedy_decode
-from histocc.prediction.memory import DecoderMemory
-from histocc.prediction.top_k import greedy_top_k
-from histocc.prediction.trie import CodeTrie
 from tests.oracles import plain_decoding as plain
 
 LENGTH, VOCABULARY, WIDTH = 8, 12, 32

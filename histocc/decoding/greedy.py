@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from histocc.decoding.memory import DecoderMemory
+from histocc.decoding.steps import DecodingSteps
 from histocc.formatter import BOS_IDX
-from histocc.prediction.memory import DecoderMemory
-from histocc.prediction.steps import DecodingSteps
 
 
 class Decoded(NamedTuple):
