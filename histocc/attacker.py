@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import string
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,20 +50,36 @@ class AttackerClass:
     """Attacks text with random transformations.
 
     A text is attacked with probability `alt_prob`; then `n_trans` transformations follow one another, each drawn
-    uniformly from `transformations`: delete a character, replace one by a keyboard neighbour, insert a letter,
-    replace a character by a letter, swap two neighbouring characters, swap two neighbouring words, put noise around
-    the text and, where there are words to draw from, insert a word.
+    uniformly from `transformations`. All draws come from Python's `random`, as `random.seed` leaves it. The steps are
+    methods, which a subclass may override, and `transformations` is a list that may be changed.
 
-    Args:
-        alt_prob: probability that a text is attacked.
-        n_trans: transformations per attack.
-        df: a table whose column `occ1` lends the words to insert, each distinct word with the same probability.
-        word_freq_table: a table of words to insert (`word`) and their weights (`freq`); wins over `df`.
-        rng: the generator to draw from; by default Python's `random`, as `random.seed` leaves it.
+    Parameters
+    ----------
+    alt_prob
+        Probability that a text is attacked.
+    n_trans
+        Transformations per attack.
+    df
+        A table whose column `occ1` lends the words to insert, each distinct word with the same probability.
+    word_freq_table
+        A table of words to insert (`word`) and their weights (`freq`); wins over `df`.
 
-    Raises:
-        ValueError: if `alt_prob` is no probability, `n_trans` is negative, or a table lacks its columns or has
-            weights that cannot be drawn by.
+    Attributes
+    ----------
+    transformations
+        The functions from text to text that an attack draws from.
+    word_list
+        The words to insert; without any, no word is inserted.
+    qwerty
+        The neighbours of each letter on the keyboard.
+    word_freq_table
+        As given.
+
+    Raises
+    ------
+    ValueError
+        `alt_prob` is no probability, `n_trans` is negative, or a table lacks its columns or has weights that cannot be
+        drawn by.
     """
 
     def __init__(
@@ -71,124 +88,139 @@ class AttackerClass:
         n_trans: int = 3,
         df: pd.DataFrame | None = None,
         word_freq_table: pd.DataFrame | None = None,
-        *,
-        rng: random.Random | None = None,
     ) -> None:
         _check(alt_prob, n_trans)
         self.alt_prob = alt_prob
         self.n_trans = n_trans
-        self.rng = random if rng is None else rng
-        self.words: list[str] = []
-        self.weights: list[float] | None = None
+        self.qwerty = dict(KEYBOARD_NEIGHBOURS)
+        self.word_freq_table = word_freq_table
+        self.word_list: list[str] = []
+        self._cum_weights: list[float] | None = None
         if word_freq_table is not None:
-            self.words, self.weights = _weighted_words(word_freq_table)
+            self.word_list, weights = _weighted_words(word_freq_table)
+            self._cum_weights = list(accumulate(weights))
         elif df is not None:
-            self.words = _distinct_words(df)
+            self.word_list = _distinct_words(df)
 
         self.transformations: list[Callable[[str], str]] = [
-            self.delete_character,
-            self.replace_by_neighbour,
-            self.insert_letter,
-            self.replace_by_letter,
-            self.swap_characters,
-            self.swap_words,
-            self.add_noise_around,
+            self.random_character_deletion,
+            self.qwerty_substitution,
+            self.random_character_insertion,
+            self.random_character_substitution,
+            self.neighboring_character_swap,
+            self.word_swap,
+            self.add_leading_trailing_characters,
         ]
-        if self.words:
-            self.transformations.append(self.insert_word)
+        if self.word_list:
+            self.transformations.append(self.insert_random_word)
 
-    def attack(self, s: str) -> str:
+    def attack(self, input_string: str) -> str:
         """The text, attacked with probability `alt_prob`."""
-        return self._attack(s, self.alt_prob, self.n_trans)
+        return self._attack(input_string, self.alt_prob, self.n_trans)
 
-    def attack_multiple(self, x: Sequence[str], alt_prob: float, n_trans: int) -> list[str]:
+    def attack_multiple(self, x_string: Sequence[str], alt_prob: float = 0.8, n_trans: int = 3) -> list[str]:
         """Each of the texts, attacked with probability `alt_prob` by `n_trans` transformations.
 
-        Raises:
-            TypeError: if `x` is a single string or holds anything but strings.
-            ValueError: if `alt_prob` is no probability or `n_trans` is negative.
+        Raises
+        ------
+        TypeError
+            `x_string` is a single string or holds anything but strings.
+        ValueError
+            `alt_prob` is no probability or `n_trans` is negative.
         """
         _check(alt_prob, n_trans)
-        if isinstance(x, str):
+        if isinstance(x_string, str):
             raise TypeError("attack_multiple takes a list of strings; use attack for a single one")
-        for position, text in enumerate(x):
+        for position, text in enumerate(x_string):
             if not isinstance(text, str):
                 raise TypeError(
                     f"Item {position} is {text!r} ({type(text).__name__}), not a string: "
                     f"replace missing text by a string such as ' '"
                 )
-        return [self._attack(text, alt_prob, n_trans) for text in x]
+        return [self._attack(text, alt_prob, n_trans) for text in x_string]
+
+    def apply_transformations(self, sentence: str, n_trans: int) -> str:
+        """The text after `n_trans` transformations, each drawn uniformly."""
+        for _ in range(n_trans):
+            sentence = random.choice(self.transformations)(sentence)
+        return sentence
 
     def _attack(self, text: str, alt_prob: float, n_trans: int) -> str:
-        if self.rng.random() < alt_prob:
-            for _ in range(n_trans):
-                text = self.rng.choice(self.transformations)(text)
-        return text
+        return self.apply_transformations(text, n_trans) if random.random() < alt_prob else text
 
-    def delete_character(self, text: str) -> str:
+    @staticmethod
+    def random_character_deletion(sentence: str) -> str:
         """Delete one random character."""
-        if not text:
-            return text
-        i = self.rng.randrange(len(text))
-        return text[:i] + text[i + 1 :]
+        if not sentence:
+            return sentence
+        i = random.randrange(len(sentence))
+        return sentence[:i] + sentence[i + 1 :]
 
-    def replace_by_neighbour(self, text: str) -> str:
+    def qwerty_substitution(self, sentence: str) -> str:
         """Replace one random character by a random neighbour on the keyboard, if it is a letter a-z."""
-        if not text:
-            return text
-        i = self.rng.randrange(len(text))
-        neighbours = KEYBOARD_NEIGHBOURS.get(text[i])
-        return text if neighbours is None else text[:i] + self.rng.choice(neighbours) + text[i + 1 :]
+        if not sentence:
+            return sentence
+        i = random.randrange(len(sentence))
+        neighbours = self.qwerty.get(sentence[i])
+        return sentence if not neighbours else sentence[:i] + random.choice(neighbours) + sentence[i + 1 :]
 
-    def insert_letter(self, text: str) -> str:
+    @staticmethod
+    def random_character_insertion(sentence: str) -> str:
         """Insert one random letter a-z at a random gap, both ends included; the empty text stays empty."""
-        if not text:
-            return text
-        i = self.rng.randrange(len(text) + 1)
-        return text[:i] + self.rng.choice(LETTERS) + text[i:]
+        if not sentence:
+            return sentence
+        i = random.randrange(len(sentence) + 1)
+        return sentence[:i] + random.choice(LETTERS) + sentence[i:]
 
-    def replace_by_letter(self, text: str) -> str:
+    @staticmethod
+    def random_character_substitution(sentence: str) -> str:
         """Replace one random character by a random letter a-z."""
-        if not text:
-            return text
-        i = self.rng.randrange(len(text))
-        return text[:i] + self.rng.choice(LETTERS) + text[i + 1 :]
+        if not sentence:
+            return sentence
+        i = random.randrange(len(sentence))
+        return sentence[:i] + random.choice(LETTERS) + sentence[i + 1 :]
 
-    def swap_characters(self, text: str) -> str:
+    @staticmethod
+    def neighboring_character_swap(sentence: str) -> str:
         """Swap two neighbouring characters."""
-        if len(text) < 2:
-            return text
-        i = self.rng.randrange(len(text) - 1)
-        return text[:i] + text[i + 1] + text[i] + text[i + 2 :]
+        if len(sentence) < 2:
+            return sentence
+        i = random.randrange(len(sentence) - 1)
+        return sentence[:i] + sentence[i + 1] + sentence[i] + sentence[i + 2 :]
 
-    def swap_words(self, text: str) -> str:
+    @staticmethod
+    def word_swap(sentence: str) -> str:
         """Swap two neighbouring words; words come out joined by one space."""
-        words = text.split()
+        words = sentence.split()
         if len(words) < 2:
-            return text
-        i = self.rng.randrange(len(words) - 1)
+            return sentence
+        i = random.randrange(len(words) - 1)
         words[i], words[i + 1] = words[i + 1], words[i]
         return " ".join(words)
 
-    def add_noise_around(self, text: str) -> str:
-        """Put 1 to 20 random letters and spaces in front, behind or on both sides (odds 1 : 1 : 2).
+    @staticmethod
+    def add_leading_trailing_characters(sentence: str, nchars: int = MAX_NOISE) -> str:
+        """Put 1 to `nchars` random letters and spaces in front, behind or on both sides (odds 1 : 1 : 2).
 
         The spaces that join the parts stay, also beside a side that was not drawn.
         """
-        front, back = self.rng.random() < 0.5, self.rng.random() < 0.5
+        front, back = random.random() < 0.5, random.random() < 0.5
         if not (front or back):
             front = back = True
-        return f"{self._noise() if front else ''} {text} {self._noise() if back else ''}"
+        return f"{_noise(nchars) if front else ''} {sentence} {_noise(nchars) if back else ''}"
 
-    def insert_word(self, text: str) -> str:
-        """Insert one random word at a random word position, both ends included."""
-        words = text.split()
-        (word,) = self.rng.choices(self.words, self.weights)
-        words.insert(self.rng.randrange(len(words) + 1), word)
+    def insert_random_word(self, sentence: str) -> str:
+        """Insert one random word of `word_list`, if it has any, at a random word position, both ends included."""
+        if not self.word_list:
+            return sentence
+        words = sentence.split()
+        (word,) = random.choices(self.word_list, cum_weights=self._cum_weights)
+        words.insert(random.randrange(len(words) + 1), word)
         return " ".join(words)
 
-    def _noise(self) -> str:
-        return "".join(self.rng.choices(NOISE_CHARACTERS, k=self.rng.randint(1, MAX_NOISE)))
+
+def _noise(nchars: int) -> str:
+    return "".join(random.choices(NOISE_CHARACTERS, k=random.randint(1, nchars)))
 
 
 def _check(alt_prob: float, n_trans: int) -> None:

@@ -16,7 +16,8 @@ LETTERS = string.ascii_lowercase
 
 def transform(name, text, n=20_000, **kwargs):
     """How often each outcome occurs in n applications of one transformation."""
-    attacker = AttackerClass(rng=random.Random(1), **kwargs)
+    attacker = AttackerClass(**kwargs)
+    random.seed(1)
     method = getattr(attacker, name)
     return Counter(method(text) for _ in range(n))
 
@@ -41,48 +42,48 @@ def outcomes(pairs):
 TEXT = "baa 9"
 
 
-def test_delete_character():
+def test_random_character_deletion():
     expected = outcomes((TEXT[:i] + TEXT[i + 1 :], 1 / 5) for i in range(5))
-    assert_frequencies(transform("delete_character", TEXT), expected)
+    assert_frequencies(transform("random_character_deletion", TEXT), expected)
 
 
-def test_replace_by_neighbour():
+def test_qwerty_substitution():
     """The space and the digit are drawn like any character, and then nothing happens."""
     expected = outcomes(
         (TEXT[:i] + new + TEXT[i + 1 :], 1 / 5 / len(KEYBOARD_NEIGHBOURS.get(c, c)))
         for i, c in enumerate(TEXT)
         for new in KEYBOARD_NEIGHBOURS.get(c, c)
     )
-    assert_frequencies(transform("replace_by_neighbour", TEXT), expected)
+    assert_frequencies(transform("qwerty_substitution", TEXT), expected)
 
 
 @pytest.mark.parametrize("text", ["A", "É", "é", "1", " "])
 def test_only_lower_case_letters_have_neighbours(text):
-    assert_frequencies(transform("replace_by_neighbour", text, n=100), {text: 1})
+    assert_frequencies(transform("qwerty_substitution", text, n=100), {text: 1})
 
 
-def test_insert_letter():
+def test_random_character_insertion():
     expected = outcomes((TEXT[:i] + c + TEXT[i:], 1 / 6 / 26) for i in range(6) for c in LETTERS)
-    assert_frequencies(transform("insert_letter", TEXT), expected)
+    assert_frequencies(transform("random_character_insertion", TEXT), expected)
 
 
-def test_replace_by_letter():
+def test_random_character_substitution():
     expected = outcomes((TEXT[:i] + c + TEXT[i + 1 :], 1 / 5 / 26) for i in range(5) for c in LETTERS)
-    assert_frequencies(transform("replace_by_letter", TEXT), expected)
+    assert_frequencies(transform("random_character_substitution", TEXT), expected)
 
 
-def test_swap_characters():
-    assert_frequencies(transform("swap_characters", "abcd"), {"bacd": 1 / 3, "acbd": 1 / 3, "abdc": 1 / 3})
+def test_neighboring_character_swap():
+    assert_frequencies(transform("neighboring_character_swap", "abcd"), {"bacd": 1 / 3, "acbd": 1 / 3, "abdc": 1 / 3})
 
 
-def test_swap_words():
-    assert_frequencies(transform("swap_words", " a  b\tc "), {"b a c": 1 / 2, "a c b": 1 / 2})
-    assert_frequencies(transform("swap_words", " alone  ", n=100), {" alone  ": 1})
+def test_word_swap():
+    assert_frequencies(transform("word_swap", " a  b\tc "), {"b a c": 1 / 2, "a c b": 1 / 2})
+    assert_frequencies(transform("word_swap", " alone  ", n=100), {" alone  ": 1})
 
 
 def test_noise_around():
     """Sides in the odds 1 : 1 : 2, each 1 to 20 characters of a-z and space; joining spaces always stay."""
-    counts = transform("add_noise_around", "TEXT")
+    counts = transform("add_leading_trailing_characters", "TEXT")
     sides, lengths, characters = Counter(), Counter(), Counter()
     for outcome, n in counts.items():
         front, back = outcome.split(" TEXT ")
@@ -104,14 +105,14 @@ def test_insert_word_of_the_table():
         for i in range(3)
         for new in ("old", "farmer")
     )
-    assert_frequencies(transform("insert_word", " x  y", df=df), expected)
-    assert_frequencies(transform("insert_word", "", df=df), {"old": 1 / 2, "farmer": 1 / 2})
+    assert_frequencies(transform("insert_random_word", " x  y", df=df), expected)
+    assert_frequencies(transform("insert_random_word", "", df=df), {"old": 1 / 2, "farmer": 1 / 2})
 
 
 def test_insert_word_by_weight_wins_over_the_table():
     df = pd.DataFrame({"occ1": ["farmer"]})
     freq = pd.DataFrame({"word": ["a", "b", "never"], "freq": [1, 3, 0]})
-    counts = transform("insert_word", "", df=df, word_freq_table=freq)
+    counts = transform("insert_random_word", "", df=df, word_freq_table=freq)
     assert_frequencies(counts, {"a": 1 / 4, "b": 3 / 4})
 
 
@@ -129,7 +130,8 @@ def test_words_are_inserted_only_where_there_are_some(kwargs, n):
 
 
 def test_transformations_are_drawn_uniformly():
-    attacker = AttackerClass(1, 1, df=pd.DataFrame({"occ1": ["farmer"]}), rng=random.Random(0))
+    attacker = AttackerClass(1, 1, df=pd.DataFrame({"occ1": ["farmer"]}))
+    random.seed(0)
     drawn = Counter()
     attacker.transformations = [
         lambda text, name=method.__name__: drawn.update([name]) or text for method in attacker.transformations
@@ -142,41 +144,43 @@ def test_transformations_are_drawn_uniformly():
 
 @pytest.mark.parametrize("n_trans", [0, 1, 3])
 def test_transformations_follow_one_another(n_trans):
-    attacker = AttackerClass(1.0, n_trans, rng=random.Random(0))
+    attacker = AttackerClass(1.0, n_trans)
+    random.seed(0)
     attacker.transformations = [lambda text: text + "+"]
     assert attacker.attack("x") == "x" + "+" * n_trans
 
 
 @pytest.mark.parametrize("alt_prob", [0, 0.3, 1])
 def test_share_of_attacked_texts(alt_prob):
-    attacker = AttackerClass(alt_prob, 1, rng=random.Random(0))
+    attacker = AttackerClass(alt_prob, 1)
+    random.seed(0)
     attacker.transformations = [lambda text: "attacked"]
     counts = Counter(attacker.attack("x") for _ in range(10_000))
     assert_frequencies(counts, {"attacked": alt_prob, "x": 1 - alt_prob})
 
 
 CHARACTER_TRANSFORMATIONS = [
-    "delete_character",
-    "replace_by_neighbour",
-    "insert_letter",
-    "replace_by_letter",
-    "swap_characters",
+    "random_character_deletion",
+    "qwerty_substitution",
+    "random_character_insertion",
+    "random_character_substitution",
+    "neighboring_character_swap",
 ]
 
 
-@pytest.mark.parametrize("name", [*CHARACTER_TRANSFORMATIONS, "swap_words"])
+@pytest.mark.parametrize("name", [*CHARACTER_TRANSFORMATIONS, "word_swap"])
 def test_empty_text_passes_unchanged(name):
     assert_frequencies(transform(name, "", n=50), {"": 1})
 
 
 def test_one_character():
-    assert_frequencies(transform("delete_character", "x", n=50), {"": 1})
-    assert_frequencies(transform("swap_characters", "x", n=50), {"x": 1})
-    assert set(transform("insert_letter", "x")) == {c + "x" for c in LETTERS} | {"x" + c for c in LETTERS}
+    assert_frequencies(transform("random_character_deletion", "x", n=50), {"": 1})
+    assert_frequencies(transform("neighboring_character_swap", "x", n=50), {"x": 1})
+    assert set(transform("random_character_insertion", "x")) == {c + "x" for c in LETTERS} | {"x" + c for c in LETTERS}
 
 
 def test_characters_beyond_ascii_survive_what_does_not_touch_them():
-    assert_frequencies(transform("swap_characters", "é😀"), {"😀é": 1})
+    assert_frequencies(transform("neighboring_character_swap", "é😀"), {"😀é": 1})
 
 
 def test_keyboard():
@@ -189,27 +193,61 @@ def test_keyboard():
 def test_same_seed_same_attacks():
     df = pd.DataFrame({"occ1": ["servant girl", "farmer"]})
     texts = ["blacksmith", "", "a", "day labourer"] * 20
-    first, again, other = (
-        [AttackerClass(df=df, rng=random.Random(seed)).attack(text) for text in texts] for seed in (3, 3, 4)
-    )
+    results = []
+    for seed in (3, 3, 4):
+        random.seed(seed)
+        results.append([AttackerClass(df=df).attack(text) for text in texts])
+    first, again, other = results
     assert first == again != other
 
 
-def test_default_generator_is_the_one_of_random_seed():
-    attacker = AttackerClass()
-    results = []
-    for _ in range(2):
-        random.seed(7)
-        results.append([attacker.attack("blacksmith") for _ in range(20)])
-    assert results[0] == results[1]
-
-
 def test_attack_multiple_takes_its_own_settings():
-    attacker = AttackerClass(alt_prob=1, n_trans=5, rng=random.Random(0))
+    attacker = AttackerClass(alt_prob=1, n_trans=5)
+    random.seed(0)
     attacker.transformations = [lambda text: text + "+"]
     assert attacker.attack_multiple(["a", "b"], 1, 2) == ["a++", "b++"]
     assert attacker.attack_multiple(["a", "b"], 0, 2) == ["a", "b"]
     assert attacker.attack_multiple([], 1, 2) == []
+
+
+def test_arguments_have_the_names_and_defaults_of_the_original():
+    attacker = AttackerClass(alt_prob=0.0, n_trans=1)
+    attacker.transformations = [lambda text: text + "+"]
+    assert attacker.attack(input_string="a") == "a"
+    random.seed(0)
+    counts = Counter(attacker.attack_multiple(x_string=["a"] * 5_000))
+    assert_frequencies(counts, {"a": 0.2, "a+++": 0.8})
+    random.seed(0)
+    assert all(len(AttackerClass.add_leading_trailing_characters("", nchars=2)) <= 2 + 2 + 2 for _ in range(100))
+
+
+def test_steps_can_be_called_without_an_attacker():
+    assert AttackerClass.random_character_deletion("x") == ""
+    assert AttackerClass.word_swap("a b") == "b a"
+    assert AttackerClass().insert_random_word("a  b") == "a  b"
+
+
+def test_overridden_steps_count():
+    class Loud(AttackerClass):
+        @staticmethod
+        def word_swap(sentence):
+            return sentence.upper()
+
+        def apply_transformations(self, sentence, n_trans):
+            return super().apply_transformations(sentence, n_trans) + "!"
+
+    attacker = Loud(1.0, 1)
+    attacker.transformations = [attacker.transformations[5]]
+    assert attacker.attack("a b") == "A B!"
+
+
+def test_attributes_set_later_count():
+    attacker = AttackerClass(1.0, 1, df=pd.DataFrame({"occ1": ["old"]}))
+    attacker.qwerty["é"] = "e"
+    assert attacker.qwerty_substitution("é") == "e"
+    assert AttackerClass().qwerty_substitution("é") == "é"
+    attacker.word_list[:] = ["new"]
+    assert attacker.insert_random_word("") == "new"
 
 
 @pytest.mark.parametrize("bad", [None, float("nan"), 5, b"x"])

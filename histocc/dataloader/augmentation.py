@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from histocc.attacker import KEYBOARD_NEIGHBOURS
+from histocc.attacker import KEYBOARD_NEIGHBOURS, MAX_NOISE
 from histocc.dataloader.draws import Draws, scale
 from histocc.dataloader.encoding import codepoints_of
 from histocc.dataloader.words import Words, is_space
 
-MAX_NOISE = 20
 SPACE = ord(" ")
 # A matrix of texts larger than this is split, so that one endless text does not blow up a whole batch.
 _MAX_CELLS = 2**22

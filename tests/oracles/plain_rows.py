@@ -27,7 +27,6 @@ class PlainRows(Dataset):
         n_trans: int = 3,
         unk_lang_prob: float = 0.25,
         map_code_label: dict[str, int] | None = None,
-        seed: int = 42,
     ) -> None:
         from transformers import CanineTokenizer
 
@@ -39,8 +38,7 @@ class PlainRows(Dataset):
         self.training = training
         self.unk_lang_prob = unk_lang_prob
         self.map_code_label = map_code_label
-        self.rng = random.Random(seed)
-        self.attacker = AttackerClass(alt_prob, n_trans, df=frame, rng=self.rng)
+        self.attacker = AttackerClass(alt_prob, n_trans, df=frame)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -50,7 +48,7 @@ class PlainRows(Dataset):
         text, language = row["occ1"], row["lang"]
         if self.training:
             text = self.attacker.attack(text).strip("'[]")
-            if self.rng.random() < self.unk_lang_prob:
+            if random.random() < self.unk_lang_prob:
                 language = "unk"
         text = f"{language}[SEP]{text}"
         encoded = self.tokenizer(
