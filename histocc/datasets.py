@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,14 +34,23 @@ def raw_sample_path() -> Path:
     return DATA_FOLDER / "sample_raw.csv"
 
 
-def _keys() -> pd.DataFrame:
+def _load_keys() -> pd.DataFrame:
+    """The HISCO key: `hisco`, each code as a number, and `code`, its class index; both int64."""
     import pandas as pd
 
     codes = [int(code) for code in _hisco_codes()]
     return pd.DataFrame({"hisco": codes, "code": range(len(codes))})
 
 
-def _toydata() -> pd.DataFrame:
+def _load_toydata() -> pd.DataFrame:
+    """Both parts of the shipped sample.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `occ1` and `lang`, text; `code1` .. `code5`, class indices, Int64, missing ones `<NA>`; `hisco_1`, the first
+        code as a number, as the key has it, int64.
+    """
     import pandas as pd
 
     parts = [
@@ -55,23 +64,10 @@ def _toydata() -> pd.DataFrame:
         )
         for path in sample_paths()
     ]
-    return pd.concat(parts, ignore_index=True)
+    toydata = pd.concat(parts, ignore_index=True)
+    toydata["hisco_1"] = _load_keys()["hisco"].to_numpy()[toydata["code1"].to_numpy(dtype="int64")]
+    return toydata
 
 
-class _Datasets(Mapping[str, "pd.DataFrame"]):
-    """Builds a table when it is asked for, a new one each time, so that callers may change theirs."""
-
-    _loaders = {"keys": _keys, "toydata": _toydata}  # noqa: RUF012
-
-    def __getitem__(self, name: str) -> pd.DataFrame:
-        return self._loaders[name]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._loaders)
-
-    def __len__(self) -> int:
-        return len(self._loaders)
-
-
-DATASETS: Mapping[str, pd.DataFrame] = _Datasets()
-"""`'keys'`: columns `hisco` (code as a number) and `code` (class index). `'toydata'`: both parts of the sample."""
+DATASETS: dict[str, Callable[[], pd.DataFrame]] = {"keys": _load_keys, "toydata": _load_toydata}
+"""Functions without arguments, each giving a new table: `DATASETS['keys']()`, `DATASETS['toydata']()`."""
