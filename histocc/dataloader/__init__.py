@@ -16,6 +16,7 @@ _HOMES = {
     "Workers": "loader",
     "make_loader": "loader",
     "check_files": "rows",
+    "concat_string_canine": "encoding",
     "load_data": "flat",
     "labels_to_bin": "flat",
     "reference_loss": "flat",

@@ -10,6 +10,7 @@ from histocc.attacker import KEYBOARD_NEIGHBOURS, MAX_NOISE
 from histocc.dataloader.draws import Draws, scale
 from histocc.dataloader.encoding import codepoints_of
 from histocc.dataloader.words import Words, is_space
+from histocc.errors import UsageError
 
 SPACE = ord(" ")
 # A matrix of texts larger than this is split, so that one endless text does not blow up a whole batch.
@@ -19,8 +20,9 @@ _LETTERS = codepoints_of("abcdefghijklmnopqrstuvwxyz")
 _LETTERS_AND_SPACE = codepoints_of("abcdefghijklmnopqrstuvwxyz ")
 _STRIPPED = codepoints_of("'[]")
 
-# Which numbers of a row's stream serve what. Each transformation has a block of its own.
-ATTACK, HIDE_LANGUAGE, ADD_DESCRIPTION = 0, 1, 2
+# Which numbers of a row's stream serve what: attack, language, description, and the seeds of Python's `random` for code
+# of the user's own: `__getitem__`, parts of an item, attacker. Each transformation has a block of its own.
+ATTACK, HIDE_LANGUAGE, ADD_DESCRIPTION, OWN_ITEM, OWN_PART, ATTACKER = range(6)
 _FIRST_BLOCK, _BLOCK = 16, 64
 _KIND, _PLACE, _CHOICE, _FRONT, _BACK, _FRONT_LENGTH, _BACK_LENGTH = range(7)
 _FRONT_CHARS, _BACK_CHARS = 16, 16 + MAX_NOISE
@@ -60,18 +62,15 @@ class BatchAugmenter:
 
     Raises
     ------
-    ValueError
+    UsageError
         A probability lies outside 0..1 or `n_trans` is negative.
     """
 
     def __init__(
         self, alt_prob: float, n_trans: int, unk_lang_prob: float, words: Words | None = None, seed: int = 42
     ) -> None:
-        for name, prob in (("alt_prob", alt_prob), ("unk_lang_prob", unk_lang_prob)):
-            if not 0 <= prob <= 1:
-                raise ValueError(f"{name} is {prob}, but a probability lies in 0..1")
-        if n_trans < 0:
-            raise ValueError(f"n_trans is {n_trans}, but there cannot be fewer than 0 transformations")
+        for name, value in (("alt_prob", alt_prob), ("n_trans", n_trans), ("unk_lang_prob", unk_lang_prob)):
+            check_noise(name, value)
         self.alt_prob = alt_prob
         self.n_trans = n_trans
         self.unk_lang_prob = unk_lang_prob
@@ -86,6 +85,11 @@ class BatchAugmenter:
             _swap_words,
             _add_noise,
         ]
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether a text or a language may be changed (stripping aside, which needs no random numbers)."""
+        return (self.alt_prob > 0 and self.n_trans > 0) or self.unk_lang_prob > 0
 
     def draws(self, rows: np.ndarray, epoch: int) -> Draws:
         """The rows' random numbers of an epoch."""
@@ -186,6 +190,15 @@ class BatchAugmenter:
         segment[(column >= 0) & (column < word_lengths[:, None])] = codepoints
         at = np.where(behind, lengths, _gap(matrix, lengths, place) + 1)
         return _splice(matrix, lengths, at, segment, word_lengths + (nb_words > 0))
+
+
+def check_noise(name: str, value: float) -> None:
+    """Raise UsageError where a setting of the noise, called `name`, makes no sense."""
+    if name == "n_trans":
+        if value < 0:
+            raise UsageError(f"n_trans is {value}, but there cannot be fewer than 0 transformations")
+    elif not 0 <= value <= 1:
+        raise UsageError(f"{name} is {value}, but a probability lies in 0..1")
 
 
 def strip(codepoints: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

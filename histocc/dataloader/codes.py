@@ -13,6 +13,7 @@ import numpy as np
 from histocc.dataloader.rows import BadValueError, as_paths, smallest
 from histocc.files.missing import MISSING_SPELLINGS
 from histocc.files.tables import read_chunks
+from histocc.formatter import PAD_IDX
 
 _WHOLE_NUMBER = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")
 
@@ -26,8 +27,8 @@ def whole_number(text: str) -> int | None:
 class CodeTable:
     """Numbers the codes of a table in order of appearance.
 
-    With the HISCO formatter (any with `code_from_class`) cells hold class indices; with the others the codes
-    themselves. The class of a code is `map_code_label[code]`, or the code as a whole number where there is no map.
+    Cells hold class indices (HISCO) or the codes themselves. The class of a code is `map_code_label[code]`, or the code
+    as a whole number where there is no map.
 
     Parameters
     ----------
@@ -38,7 +39,11 @@ class CodeTable:
     map_code_label
         Class of each code.
     tokenise
-        False where tokens are not needed.
+        False where tokens are not needed, or are not those of `formatter.encode_block`.
+    classify
+        False where classes are not needed: then a code may lack one.
+    holds_classes
+        Whether cells hold class indices; by default what the formatter says (any with `code_from_class` does).
 
     Attributes
     ----------
@@ -49,7 +54,14 @@ class CodeTable:
     """
 
     def __init__(
-        self, formatter: Any, num_classes: int, map_code_label: Mapping[str, int] | None = None, tokenise: bool = True
+        self,
+        formatter: Any,
+        num_classes: int,
+        map_code_label: Mapping[str, int] | None = None,
+        *,
+        tokenise: bool = True,
+        classify: bool = True,
+        holds_classes: bool | None = None,
     ) -> None:
         self.codes: list[str] = []
         self.cells: list[str] = []
@@ -57,10 +69,13 @@ class CodeTable:
         self._num_classes = num_classes
         self._map = map_code_label
         self._tokenise = tokenise
-        self.holds_classes = hasattr(formatter, "code_from_class")
+        self._classify = classify
+        self.holds_classes = hasattr(formatter, "code_from_class") if holds_classes is None else holds_classes
         self._ids: dict[str, int] = {}
         self._classes: list[int] = []
         self._blocks: list[np.ndarray] = []
+        self._arrays: tuple[np.ndarray, np.ndarray] | None = None
+        self._cell_values: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -85,23 +100,51 @@ class CodeTable:
             self._add(cell, text)
         return self._ids[text]
 
+    @property
+    def classifies(self) -> bool:
+        """Whether each code has a class."""
+        return self._classify
+
+    @property
+    def complete(self) -> bool:
+        """Whether each code has tokens and a class."""
+        return self._tokenise and self._classify
+
     def classes(self) -> np.ndarray:
         """Class of each code, int64 [number of codes + 1]; the last is -1, so that label -1 gives -1."""
         return np.array([*self._classes, -1], dtype=np.int64)
 
-    def tokens(self, pad: int) -> np.ndarray:
-        """Tokens of each code, the narrowest integers [number of codes + 1, S]; the last row is `pad`."""
-        return smallest(np.stack([*self._blocks, np.full(self._formatter.block_size, pad, dtype=np.int64)]))
+    def tokens(self) -> np.ndarray:
+        """Tokens of each code, the narrowest integers [number of codes + 1, S]; the last row is PAD."""
+        return smallest(np.stack([*self._blocks, np.full(self._formatter.block_size, PAD_IDX, dtype=np.int64)]))
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """`classes()` and `tokens()`, made again only where a code has been added since."""
+        if self._arrays is None or len(self._arrays[0]) != len(self) + 1:
+            self._arrays = self.classes(), self.tokens()
+        return self._arrays
+
+    def cell_values(self) -> np.ndarray:
+        """What a table holds for each code, [number of codes + 1]: class indices, float64, or text; the last is NaN."""
+        if self._cell_values is None or len(self._cell_values) != len(self) + 1:
+            values = [*map(int, self.cells), np.nan] if self.holds_classes else [*self.codes, np.nan]
+            self._cell_values = np.array(values, dtype=np.float64 if self.holds_classes else object)
+        return self._cell_values
+
+    def class_of(self, label: int) -> int:
+        """Class of the code with the number `label`; -1 where it has none, as label -1 does."""
+        return self._classes[label] if label >= 0 else -1
 
     def _add(self, cell: str, text: str) -> None:
         # What cannot be written is told first, where it is not the class that says what the code is.
-        class_index = self._class_of(cell, text) if self.holds_classes else -1
+        class_index = self._class_of(cell, text) if self.holds_classes and self._classify else -1
         try:
-            code = self._formatter.code_from_class(int(text)) if self.holds_classes else text
+            names = self.holds_classes and hasattr(self._formatter, "code_from_class")
+            code = self._formatter.code_from_class(int(text)) if names else text
             block = self._formatter.encode_block(code) if self._tokenise else None
         except ValueError as error:
             raise BadValueError("a code that the formatter cannot write", str(error)) from error
-        if not self.holds_classes:
+        if not self.holds_classes and self._classify:
             class_index = self._class_of(cell, text)
         self._ids[text] = len(self.codes)
         self.codes.append(code)

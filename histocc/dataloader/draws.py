@@ -44,6 +44,16 @@ class Draws:
         part._streams = self._streams[index]
         return part
 
+    def again(self, use: int) -> Draws:
+        """Streams for another use of the same rows, `use` 0 being these ones."""
+        part = object.__new__(Draws)
+        part._streams = mix(self._streams + np.uint64(use * _GAMMA & _MASK)) if use else self._streams
+        return part
+
+    def seed(self, counter: int) -> int:
+        """A seed from the stream of the first row."""
+        return int(self.at(np.zeros(1, dtype=np.int64)).bits(counter)[0])
+
     def bits(self, counter: int) -> np.ndarray:
         """64 random bits for each row, uint64 [n]."""
         return mix(self._streams + np.uint64((counter + 1) * _GAMMA & _MASK))

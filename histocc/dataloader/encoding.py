@@ -12,6 +12,11 @@ LANGUAGE_SEPARATOR = "[SEP]"  # five literal characters between language and des
 UNKNOWN_LANGUAGE = "unk"
 
 
+def concat_string_canine(occ1: str, lang: str) -> str:
+    """The input text of a description and its language."""
+    return lang + LANGUAGE_SEPARATOR + occ1
+
+
 def codepoints_of(text: str) -> np.ndarray:
     """The code points of a string, uint32 [number of characters]."""
     return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
@@ -40,11 +45,14 @@ class LanguagePrefixes:
         int64 [number of languages + 1].
     unknown
         Index of `unk` in both.
+    names
+        The languages and `unk`.
     """
 
     def __init__(self, languages: Sequence[str]) -> None:
-        prefixes = [codepoints_of(language + LANGUAGE_SEPARATOR) for language in (*languages, UNKNOWN_LANGUAGE)]
+        self.names = [*languages, UNKNOWN_LANGUAGE]
         self.unknown = len(languages)
+        prefixes = [codepoints_of(language + LANGUAGE_SEPARATOR) for language in self.names]
         self.lengths = np.array([len(prefix) + 1 for prefix in prefixes], dtype=np.int64)
         self.ids = np.zeros((len(prefixes), int(self.lengths.max())), dtype=np.int64)
         self.ids[:, 0] = CLS
@@ -99,3 +107,12 @@ def encode_texts(
 
     mask = (np.arange(max_len) <= (before + kept)[:, None]).astype(np.int64)
     return ids, mask
+
+
+def encode_input(text: str, max_len: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and attention mask, int64 [L], of one input text, language and `[SEP]` included; see `encode_texts`."""
+    codepoints = codepoints_of(text)[: max_len - 2]
+    ids = np.zeros(max_len, dtype=np.int64)
+    ids[0], ids[len(codepoints) + 1] = CLS, SEP
+    ids[1 : len(codepoints) + 1] = codepoints
+    return ids, (np.arange(max_len) < len(codepoints) + 2).astype(np.int64)

@@ -10,7 +10,7 @@ import torch
 from histocc.dataloader.augmentation import BatchAugmenter
 from histocc.dataloader.batch import Batch
 from histocc.dataloader.rows import TextColumn
-from histocc.dataloader.texts import TextDataset, multi_hot_rows
+from histocc.dataloader.texts import TextDataset, Texts, multi_hot_rows
 from histocc.errors import UsageError
 
 # CANINE joins four characters to one position of its deep encoder.
@@ -69,11 +69,11 @@ class FlatDataset(TextDataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _table_rows(self, places: np.ndarray) -> np.ndarray:
-        return self.rows[places]
+    def _read(self, places: np.ndarray) -> Texts:
+        return super()._read(self.rows[places])
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        """One row as in epoch `self.epoch`.
+        """One row; noise is drawn anew each time.
 
         Returns
         -------
@@ -86,10 +86,10 @@ class FlatDataset(TextDataset):
             There is no such row.
         """
         places = self._places([row])
-        texts = self._texts(places, self.epoch)
-        ids, mask = self._encode(texts, self.max_input_len)
+        texts = self._texts(places, self._draws(places, None))
+        ids, mask = texts.encode(self.max_input_len)
         return {
-            "occ1": self._input_texts(texts)[0],
+            "occ1": texts.inputs()[0],
             "input_ids": torch.from_numpy(ids[0]),
             "attention_mask": torch.from_numpy(mask[0]),
             "targets": torch.from_numpy(multi_hot_rows(self.classes[self.rows[places]], self.num_classes)[0]),
@@ -103,7 +103,7 @@ class FlatDataset(TextDataset):
         rows
             Places in the data set, 0 .. n - 1, [B].
         epoch
-            Whose noise to apply; `self.epoch` by default.
+            Whose noise to apply; without one it is drawn anew.
 
         Returns
         -------
@@ -112,9 +112,9 @@ class FlatDataset(TextDataset):
             `groups`, see `length_groups`; with `dense_targets` also `targets`.
         """
         rows = np.asarray(rows, dtype=np.int64)
-        texts = self._texts(rows, self.epoch if epoch is None else epoch)
-        widths = self._padded_lengths(texts, self.width_step)
-        ids, mask = self._encode(texts, int(widths.max()))
+        texts = self._texts(rows, self._draws(rows, epoch))
+        widths = texts.padded_lengths(self.width_step, self.max_input_len)
+        ids, mask = texts.encode(int(widths.max()))
         order = np.argsort(widths, kind="stable")
         rows = rows[order]
         classes = self.classes[self.rows[rows]].astype(np.int64)

@@ -124,6 +124,8 @@ class BlockFormatter(ABC):
         ValueError
             If there are more than K codes, or one that does not fit; the message names the code.
         """
+        if getattr(self.sanitize, "__func__", None) is not BlockFormatter.sanitize:
+            raw_input = self.sanitize(raw_input)
         if raw_input is None:
             return None
         if not isinstance(raw_input, str):

@@ -86,7 +86,6 @@ def test_items_are_those_of_the_plain_implementation(rows_csv):
 @pytest.mark.parametrize("training", [False, True])
 def test_a_batch_agrees_with_its_items(rows_csv, training):
     dataset = hisco([rows_csv, rows_csv], training=training)
-    dataset.epoch = 2
     rows = np.array([89, 3, 3, 0, 44])
     batch = dataset.batch(rows, 2)
     assert {name: (t.dtype, tuple(t.shape)) for name, t in batch.items()} == {
@@ -97,10 +96,13 @@ def test_a_batch_agrees_with_its_items(rows_csv, training):
         "rows": (torch.int64, (5,)),
     }
     assert batch["rows"].tolist() == rows.tolist()
+    assert not torch.equal(batch["input_ids"][1], batch["input_ids"][0])
     for i, row in enumerate(rows.tolist()):
         item = dataset[row]
-        for name in ("input_ids", "attention_mask", "targets_seq2seq"):
-            assert torch.equal(item[name], batch[name][i])
+        assert torch.equal(item["targets_seq2seq"], batch["targets_seq2seq"][i])
+        for name in ("input_ids", "attention_mask"):
+            # Items have a noise of their own.
+            assert training or torch.equal(item[name], batch[name][i])
         classes = [c for c in batch["targets_classes"][i].tolist() if c >= 0]
         assert torch.nonzero(item["targets_linear"]).flatten().tolist() == sorted(classes)
         assert [ord(c) for c in item["occ1"]][:62] == item["input_ids"][1 : item["attention_mask"].sum() - 1].tolist()
@@ -148,7 +150,7 @@ def test_inserted_words_come_from_the_data_or_the_table_of_frequencies(rows_csv)
 
 
 def test_a_plain_data_loader_can_collate_the_items(rows_csv):
-    dataset = hisco(rows_csv)
+    dataset = hisco(rows_csv, training=False)
     batches = list(DataLoader(dataset, batch_size=20))
     assert [len(batch["occ1"]) for batch in batches] == [20, 20, 5]
     for name in ("input_ids", "targets_linear"):
@@ -156,7 +158,7 @@ def test_a_plain_data_loader_can_collate_the_items(rows_csv):
 
 
 def test_rows_count_from_the_end_too_and_stop_at_both(rows_csv):
-    dataset = hisco(rows_csv)
+    dataset = hisco(rows_csv, training=False)
     assert_equal_items(dataset[-1], dataset[44])
     for row in (45, -46):
         with pytest.raises(IndexError, match=f"row {row} of 45"):
@@ -224,13 +226,12 @@ def test_descriptions_join_the_text_in_training(coded_csv):
         "da[SEP]smed [DESC: Smithy",
     ]
     half = general(coded_csv, descriptions=Descriptions(texts, prob=0.5, template="{desc} {occ}"), **options)
-    seen = []
-    for half.epoch in range(400):
-        batch = half.batch(np.array([2, 0]), half.epoch)
-        assert torch.equal(batch["input_ids"][1], half[0]["input_ids"])
-        seen.append(half[0]["occ1"])
-    assert set(seen) == {"da[SEP]fisker", "da[SEP]Fanger fisk fisker"}
-    assert seen.count("da[SEP]fisker") == pytest.approx(200, abs=50)
+    ids = [half.batch(np.array([2, 0]), epoch)["input_ids"][1] for epoch in range(400)]
+    seen = ["".join(map(chr, row[1:26].tolist())).rstrip("\0\ue001") for row in ids]
+    torch.manual_seed(0)
+    for shown in (seen, [half[0]["occ1"] for _ in range(400)]):
+        assert set(shown) == {"da[SEP]fisker", "da[SEP]Fanger fisk fisker"}
+        assert shown.count("da[SEP]fisker") == pytest.approx(200, abs=50)
     calm = general(coded_csv, descriptions=Descriptions(texts, prob=1.0), training=False, key=KEY)
     assert calm[0]["occ1"] == "da[SEP]fisker"
 
@@ -259,7 +260,7 @@ def test_blank_descriptions_train(tmp_path):
 def test_a_data_set_can_be_pickled(rows_csv):
     dataset = hisco(rows_csv)
     copy = pickle.loads(pickle.dumps(dataset))
-    assert_equal_items(copy[5], dataset[5])
+    assert_equal_items(copy.batch(np.arange(9), 1), dataset.batch(np.arange(9), 1))
 
 
 def test_rows_take_little_memory_beyond_their_text(tmp_path):

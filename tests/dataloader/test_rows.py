@@ -223,7 +223,7 @@ def test_each_distinct_code_is_tokenised_once():
     assert [codes.lookup(cell) for cell in ("043", "700", "043", "", "700")] == [0, 1, 0, -1, 1]
     assert calls == ["043", "700"]
     assert codes.classes().tolist() == [43, 700, -1]
-    assert codes.tokens(pad=1).tolist() == [[5, 9, 8], [12, 5, 5], [1, 1, 1]]
+    assert codes.tokens().tolist() == [[5, 9, 8], [12, 5, 5], [1, 1, 1]]
 
 
 def test_spellings_of_a_class_index_are_one_code():

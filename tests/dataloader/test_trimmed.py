@@ -1,5 +1,7 @@
 """Batches of about equally long rows, padded no further than they need."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -87,8 +89,8 @@ def test_only_padding_is_cut_off(dataset):
 
 
 def test_a_length_that_is_no_multiple_is_the_limit(dataset):
-    short = OccDatasetMixerInMemMultipleFiles.__new__(OccDatasetMixerInMemMultipleFiles)
-    short.__dict__.update(dataset.__dict__, max_input_len=50)
+    short = copy.copy(dataset)
+    short.max_input_len = 50
     assert set(short.padded_lengths(np.arange(ROWS), 0)) == {16, 32, 48, 50}
     assert short.batch(np.arange(20), 0, trim_padding=True)["input_ids"].shape == (20, 50)
 
