@@ -16,6 +16,7 @@ from histocc.dataloader.loader import Workers, make_loader
 from histocc.dataloader.rows import TextColumn, as_paths, check_files, read_table, smallest
 from histocc.dataloader.samplers import EvalBatchSampler, TrainBatchSampler, evaluation_rows
 from histocc.dataloader.texts import multi_hot_rows
+from histocc.dataloader.tokenizers import gives_canine_ids
 from histocc.dataloader.words import Words
 from histocc.datasets import CODE_COLUMNS, hisco_codes, sample_paths
 from histocc.errors import Problems, UsageError
@@ -29,13 +30,12 @@ if TYPE_CHECKING:
 TRAINING_FOLDER = "../Data/Training_data"
 COLUMNS = ("occ1", "lang", *CODE_COLUMNS)
 N_CLASSES = 1919
+CANINE, NO_TOKENIZER = "Multilingual_CANINE", "No tokenizer"
 UNK_LANG_PROB = 0.25
 N_TRANS = 3
 
 _SEED = 20  # of the sampling steps and the split: the original's, so that its rows are ours
-_SET_ASIDE, _MOST_SET_ASIDE = 0.05, 100_000
 _REFERENCE_ROWS = 10_000
-_FEWEST_ROWS = 21
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -49,7 +49,7 @@ def _sample(population: np.ndarray, size: int, *, replace: bool = False) -> np.n
     return population[drawn]
 
 
-def resample_rows(first_classes: np.ndarray, downsample_top1: bool = True, upsample_below: int = 1000) -> np.ndarray:
+def resample_rows(first_classes: np.ndarray, downsample_top1: bool = True, upsample_below: int = 0) -> np.ndarray:
     """Row numbers after evening out the classes, in the order in which the rows then stand.
 
     Parameters
@@ -97,21 +97,40 @@ def subset_rows(rows: np.ndarray, sample_size: int) -> np.ndarray:
     return _sample(rows, 10**sample_size) if 10**sample_size < len(rows) else rows
 
 
-def split_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Training, validation and test rows: 5 % (at most 100,000) are set aside, and halved.
+def split_rows(
+    rows: np.ndarray, most_set_aside: int = 10**5, share_set_aside: float = 0.05, share_test: float = 0.5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training, validation and test rows.
+
+    Parameters
+    ----------
+    rows
+        Row numbers, [n].
+    most_set_aside
+        Rows set aside for validation and test, at most.
+    share_set_aside
+        Share of the rows set aside, rounded up.
+    share_test
+        Share of those that goes to the test, rounded up.
 
     Raises
     ------
     UsageError
-        Nothing is left for one of the three.
+        A number makes no sense, or nothing is left for one of the three.
     """
-    if len(rows) < _FEWEST_ROWS:
+    problems = Problems()
+    for name, share in (("share set aside for validation and test", share_set_aside), ("share for test", share_test)):
+        if not 0 < share < 1:
+            problems.add(f"the {name} is {share}, but must lie between 0 and 1")
+    problems.raise_if_any()
+    train, aside = _split(rows, min(_ceil_share(share_set_aside, len(rows)), most_set_aside))
+    val, test = _split(aside, _ceil_share(share_test, len(aside)))
+    empty = [name for name, part in (("training", train), ("validation", val), ("test", test)) if not len(part)]
+    if empty:
         raise UsageError(
-            f"{len(rows)} rows are too few: 5 % of them are set aside for validation and test, "
-            f"which takes at least {_FEWEST_ROWS} rows (--train-data, --sample-size)"
+            f"{len(rows):,} rows are too few: {share_set_aside:.3g} of them are set aside for validation and test, "
+            f"which leaves none for {' and '.join(empty)} (--train-data, --sample-size)"
         )
-    train, aside = _split(rows, min(_ceil_share(_SET_ASIDE, len(rows)), _MOST_SET_ASIDE))
-    val, test = _split(aside, _ceil_share(0.5, len(aside)))
     return train, val, test
 
 
@@ -175,7 +194,7 @@ def _frame_classes(frame: pd.DataFrame) -> np.ndarray:
 
 
 def resample(
-    df: pd.DataFrame, downsample_top1: bool = True, upsample_below: int = 1000, verbose: bool = False
+    df: pd.DataFrame, downsample_top1: bool = True, upsample_below: int = 0, verbose: bool = False
 ) -> pd.DataFrame:
     """`resample_rows` on a frame with the columns `code1` .. `code5`; the index keeps the old row labels."""
     out = df.iloc[resample_rows(_frame_classes(df)[:, 0], downsample_top1, upsample_below)]
@@ -189,9 +208,31 @@ def subset_to_smaller(df: pd.DataFrame, sample_size: int) -> pd.DataFrame:
     return df.iloc[subset_rows(np.arange(len(df)), sample_size)]
 
 
-def train_test_val(df: pd.DataFrame, verbose: bool = False) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Training, validation and test part of a frame, see `split_rows`."""
-    parts = tuple(df.iloc[rows] for rows in split_rows(np.arange(len(df))))
+def train_test_val(
+    df: pd.DataFrame,
+    verbose: bool = False,
+    max_testval: int = 10**5,
+    testval_fraction: float = 0.05,
+    test_size: float = 0.5,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Training, validation and test part of a frame.
+
+    Parameters
+    ----------
+    df
+        The frame.
+    verbose
+        Print how many rows each part has.
+    max_testval, testval_fraction, test_size
+        As `most_set_aside`, `share_set_aside` and `share_test` of `split_rows`.
+
+    Raises
+    ------
+    UsageError
+        As for `split_rows`.
+    """
+    chosen = split_rows(np.arange(len(df)), max_testval, testval_fraction, test_size)
+    parts = tuple(df.iloc[rows] for rows in chosen)
     if verbose:
         console.say("training, validation, test: " + ", ".join(f"{len(part):,}" for part in parts))
     return parts
@@ -254,7 +295,7 @@ def _check_same_columns(files: Sequence[Path], flag: str, problems: Problems) ->
 
 
 def load_data(
-    model_domain: str = "Multilingual_CANINE",
+    model_domain: str = CANINE,
     downsample_top1: bool = True,
     upsample_below: int = 1000,
     sample_size: int = 4,
@@ -263,6 +304,9 @@ def load_data(
     batch_size: int = 16,
     verbose: bool = False,
     toyload: bool = False,
+    tokenizer: Any = NO_TOKENIZER,
+    model_size: str = "",
+    formatter: None = None,
     insert_words: bool = True,
     *,
     train_data: Paths = TRAINING_FOLDER,
@@ -296,6 +340,13 @@ def load_data(
         Print how many rows each step leaves.
     toyload
         Read the sample that ships with the package.
+    tokenizer
+        A tokenizer that gives CANINE's ids, to be returned in place of the one of `model_domain`.
+    model_size
+        Accepted for callers of old: all CANINE models share a tokenizer.
+    formatter
+        None: the flat classifier learns classes alone. Labels of a formatter are what
+        `OccDatasetMixerInMemMultipleFiles` gives.
     insert_words
         Let the noise insert words of the training rows.
     train_data
@@ -326,12 +377,24 @@ def load_data(
     Raises
     ------
     UsageError
-        All that is wrong with the files, with file, column, row number and value; or too few rows.
+        Names all that is wrong with the files, with file, column, row number and value; or there are too few rows; or
+        a tokenizer or a formatter is given that cannot be honoured.
     """
     from histocc.formatter import hisco_blocky5
     from histocc.model_assets import load_tokenizer
 
     problems = Problems()
+    if formatter is not None:
+        problems.add(
+            "load_data gives the flat classifier's classes and takes no formatter: leave it out, or train on an "
+            "OccDatasetMixerInMemMultipleFiles, which takes one"
+        )
+    own_tokenizer = not (isinstance(tokenizer, str) and tokenizer == NO_TOKENIZER)
+    if own_tokenizer and not gives_canine_ids(tokenizer, max_len):
+        problems.add(
+            f"load_data gives the ids of CANINE, and the tokenizer {type(tokenizer).__name__} gives others: leave it "
+            "out, or pass that of load_tokenizer()"
+        )
     files = training_files(sample_paths() if toyload else train_data, problems)
     problems.raise_if_any()
     codes = CodeTable(hisco_blocky5(), N_CLASSES, tokenise=False)
@@ -381,7 +444,7 @@ def load_data(
         "data_loader_train_attack": train_loader(attacked),
         "data_loader_val": eval_loader(dataset(val), max_val_samples),
         "data_loader_test": eval_loader(dataset(test)),
-        "tokenizer": load_tokenizer(model_domain),
+        "tokenizer": tokenizer if own_tokenizer else load_tokenizer(model_domain),
         "N_CLASSES": N_CLASSES,
         "key": dict(enumerate(hisco_codes())),
         "reference_loss": baseline,

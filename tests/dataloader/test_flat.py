@@ -210,7 +210,7 @@ def test_the_shipped_sample_can_be_read():
         ),
         ({"a": (HEADER, [*rows(30), "hand,en,baker,,,,"])}, r"no class index, that is a whole number from 0 to 1918"),
         ({"a": (HEADER, [*rows(30), "hand,en,,,,,"])}, "the first code is missing"),
-        ({"a": (HEADER, rows(20))}, r"20 rows are too few.*at least 21 rows"),
+        ({"a": (HEADER, rows(20))}, r"20 rows are too few: 0.05 of them are set aside .*leaves none for validation"),
     ],
 )
 def test_what_is_wrong_with_the_data_is_said(tmp_path, files, message):
@@ -282,8 +282,10 @@ def test_only_the_augmented_loader_attacks_and_both_hide_the_language(folder):
     assert np.mean([text != own for (_, text), own in zip(texts["a"], original)]) > 0.8
     for languages, _ in (zip(*texts["p"]), zip(*texts["a"])):
         assert np.mean([language == "unk" for language in languages]) == pytest.approx(0.25, abs=0.08)
-    plain.epoch = 1
     assert [plain[i]["occ1"] for i in range(50)] != ["[SEP]".join(pair) for pair in texts["p"][:50]]
+    rows = np.arange(50)
+    ids = [plain.batch(rows, epoch)["attention_mask"].sum() for epoch in (0, 0, 1)]
+    assert ids[0] == ids[1] != ids[2]
     val = data["data_loader_val"].dataset.dataset
     assert {val[i]["occ1"].split("[SEP]")[0] for i in range(len(val))} == {"en"}
 
