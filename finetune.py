@@ -111,7 +111,9 @@ def check_arguments(options: FinetuneOptions) -> Descriptions | None:
     fault = None if options.all_codes_file is None else file_fault(Path(options.all_codes_file))
     if fault is not None:
         problems.add(f"--all-codes-file: {fault}")
-    descriptions = problems.run(_descriptions, options) if options.include_descriptions else None
+    descriptions = None
+    if options.include_descriptions and options.descriptions_file is not None:
+        descriptions = problems.run(_descriptions, options)
     if options.target_cols is None:
         problems.add("--target-cols is missing: the names of the columns that hold the codes")
     if is_prepared(options.save_path):
@@ -139,10 +141,7 @@ def check_arguments(options: FinetuneOptions) -> Descriptions | None:
 
 def _descriptions(options: FinetuneOptions) -> Descriptions:
     from histocc.dataloader.descriptions import Descriptions
-    from histocc.errors import UsageError
 
-    if options.descriptions_file is None:
-        raise UsageError("--include-descriptions needs --descriptions-file: the table of descriptions")
     return Descriptions.read(
         options.descriptions_file,
         options.descriptions_code_col,
@@ -201,6 +200,8 @@ def _read_data(
         facts["descriptions"] = (
             f"of {described:,} of {len(key):,} codes, joined to {descriptions.prob:.0%} of their training rows"
         )
+    elif options.include_descriptions:
+        start.notes.append("Warning: --include-descriptions without --descriptions-file: no descriptions are joined")
     return MixerData(train_data, val_data, system.with_key(key), facts)
 
 

@@ -344,6 +344,12 @@ def test_descriptions_are_joined(arguments, tmp_path, capsys):
     assert "of 1 of 6 codes, joined to 25% of their training rows" in out
 
 
+def test_without_a_file_of_descriptions_there_is_a_warning_and_training_goes_on(arguments, capsys):
+    code, out, err = outcome(capsys, [*arguments, "--include-descriptions"])
+    assert code == 0, err
+    assert "Warning: --include-descriptions without --descriptions-file: no descriptions are joined" in out
+
+
 # --- What is refused --------------------------------------------------------------------------------------------------
 
 
@@ -363,7 +369,6 @@ def test_descriptions_are_joined(arguments, tmp_path, capsys):
         (["--max-len", "4000"], "--max-len is 4000, but the encoder"),
         (["--all-codes-file", "no.csv"], "--all-codes-file: There is no file no.csv"),
         (["--all-codes-col", "x"], "--all-codes-col names a column of --all-codes-file"),
-        (["--include-descriptions"], "--include-descriptions needs --descriptions-file"),
         (["--description-prob", "2"], "--description-prob is 2.0; it must lie in 0..1"),
         (["--encoder", "nobody/no-such-encoder"], "--encoder FOLDER"),
         (["--initial-checkpoint", "no.bin"], "--initial-checkpoint no.bin: there is no such file"),
@@ -424,12 +429,12 @@ def test_save_paths_that_cannot_be_written_to(arguments, tmp_path, capsys, monke
 
 
 def test_all_problems_with_the_flags_are_told_at_once(capsys):
-    argv = ["--warmup-pct", "9", "--dataset", "no.csv", "--include-descriptions", "--share-val", "3"]
+    argv = ["--warmup-pct", "9", "--dataset", "no.csv", "--description-prob", "4", "--share-val", "3"]
     code, _, err = outcome(capsys, argv)
     assert code == 2
     for part in (
         *("--target-cols is missing", "--warmup-pct is 9.0", "There is no file no.csv", "--share-val is 3.0"),
-        "--include-descriptions needs --descriptions-file",
+        "--description-prob is 4.0",
     ):
         assert part in err
     assert err.startswith("Error: 5 problems:\n")
