@@ -20,6 +20,7 @@ from histocc.formatter import BlockyFormatter, CodingSystem, general_system
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
 from histocc.runs.options import FinetuneOptions
+from histocc.runs.ranges import real_number, whole_number
 
 if TYPE_CHECKING:
     from histocc.dataloader import Descriptions
@@ -42,10 +43,10 @@ def build_parser() -> argparse.ArgumentParser:
     table.add_argument("--language", default="unk", help="language of all rows, as a short code")
     table.add_argument("--language-col", default=None, help="column of the languages, instead of --language")
     table.add_argument(
-        "--max-len", type=cli.positive_int, default=128, help="characters of language and description, at most"
+        "--max-len", type=whole_number, default=128, help="characters of language and description, at most"
     )
     codes = parser.add_argument_group("codes")
-    codes.add_argument("--block-size", type=cli.positive_int, default=5, help="characters (or parts) of a code")
+    codes.add_argument("--block-size", type=whole_number, default=5, help="characters (or parts) of a code")
     codes.add_argument("--use-within-block-sep", action="store_true", help="codes are lists of parts such as 1,13,0,0")
     codes.add_argument(
         "--allow-codes-shorter-than-block-size", action="store_true", help="accept codes with fewer characters (parts)"
@@ -61,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--all-codes-col", default=None, help="its column (pst2_1, system_code or code, else the first column)"
     )
     preparation = parser.add_argument_group("preparation")
-    preparation.add_argument("--share-val", type=float, default=0.1, help="share of the rows for validation, 0..1")
+    preparation.add_argument("--share-val", type=real_number, default=0.1, help="share of the rows for validation")
     preparation.add_argument("--prepare-only", action="store_true", help="write the prepared files and stop")
     cli.add_mixer_arguments(parser, save_interval=1000, num_epochs=5, batch_size=128, seq2seq_weight=0.1)
     # What decides the decoder's shape and dropout is no choice here, so that every checkpoint fits.
@@ -71,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     descriptions.add_argument(
         "--include-descriptions", action="store_true", help="join the first code's description to training rows"
     )
-    descriptions.add_argument("--description-prob", type=float, default=0.5, help="share of training rows, 0..1")
+    descriptions.add_argument("--description-prob", type=real_number, default=0.5, help="share of training rows")
     descriptions.add_argument(
         "--description-template", default="{occ} [DESC: {desc}]", help="how text and description are joined"
     )
@@ -105,7 +106,6 @@ def check_arguments(options: FinetuneOptions) -> Descriptions | None:
 
     problems = Problems()
     cli.check_mixer_arguments(options, problems)
-    cli.check_shares(options, problems, "description_prob")
     if options.all_codes_col is not None and options.all_codes_file is None:
         problems.add("--all-codes-col names a column of --all-codes-file, which is not given")
     fault = None if options.all_codes_file is None else file_fault(Path(options.all_codes_file))

@@ -8,6 +8,7 @@ python train.py --demo
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +20,11 @@ from histocc.files.folders import check_folder
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
 from histocc.runs.options import LOG_INTERVAL, FlatOptions
+from histocc.runs.ranges import real_number, whole_number
 
-_RESERVED_NAMES = ("last", "best")
+_RESERVED_NAMES = ("last", "best", "..")
+# File systems take 255 bytes; what stands before and behind it in the names of files needs some.
+_LONGEST_NAME = 200
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,16 +39,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder whose CSV files are trained on, or CSV or Parquet files",
     )
     data.add_argument(
-        "--sample-size", type=cli.non_negative_int, default=10, help="rows to use, as a power of ten: 4 is 10,000 rows"
+        "--sample-size", type=whole_number, default=10, help="rows to use, as a power of ten: 4 is 10,000 rows"
     )
     data.add_argument(
         "--upsample-minimum",
-        type=cli.non_negative_int,
+        type=whole_number,
         default=0,
         help="classes with fewer rows than this get so many more, drawn with replacement",
     )
-    data.add_argument("--max-len", type=cli.positive_int, default=128, help="characters of a description, at most")
-    data.add_argument("--alt-prob", type=float, default=0.1, help="share of descriptions augmented")
+    data.add_argument("--max-len", type=whole_number, default=128, help="characters of a description, at most")
+    data.add_argument("--alt-prob", type=real_number, default=0.1, help="share of descriptions augmented")
     data.add_argument("--skip-insert-words", action="store_true", help="augment without inserting words")
     start = parser.add_argument_group("model and initial weights")
     start.add_argument("--checkpoint-path", default=None, help="weights to start from, with or without .bin")
@@ -52,14 +56,14 @@ def build_parser() -> argparse.ArgumentParser:
     start.add_argument(
         "--model-domain", default="Multilingual_CANINE", help="pretrained encoder where --encoder does not name one"
     )
-    start.add_argument("--dropout", type=float, default=0.0, help="dropout of the linear layer's input")
+    start.add_argument("--dropout", type=real_number, default=0.0, help="dropout of the linear layer's input")
     run = parser.add_argument_group("training")
-    run.add_argument("--epochs", type=cli.positive_int, default=50, help="passes over the training data")
-    run.add_argument("--batch-size", type=cli.positive_int, default=256, help="rows per process and batch")
-    run.add_argument("--learning-rate", type=float, default=2e-5, help="highest learning rate")
-    run.add_argument("--log-interval", type=cli.positive_int, default=LOG_INTERVAL, help=cli.LOG_INTERVAL_HELP)
+    run.add_argument("--epochs", type=whole_number, default=50, help="passes over the training data")
+    run.add_argument("--batch-size", type=whole_number, default=256, help="rows per process and batch")
+    run.add_argument("--learning-rate", type=real_number, default=2e-5, help="highest learning rate")
+    run.add_argument("--log-interval", type=whole_number, default=LOG_INTERVAL, help=cli.LOG_INTERVAL_HELP)
     run.add_argument(
-        "--save-interval", type=cli.positive_int, default=5000, help="steps between checkpoints within an epoch"
+        "--save-interval", type=whole_number, default=5000, help="steps between checkpoints within an epoch"
     )
     cli.add_loading_arguments(parser)
     cli.add_schedule_arguments(parser)
@@ -82,21 +86,19 @@ def check_arguments(options: FlatOptions) -> None:
     from histocc.dataloader.flat import training_files
 
     problems = Problems()
-    cli.check_shares(options, problems, "alt_prob", "dropout")
     cli.check_run_options(options, problems)
     problems.run(check_folder, options.save_dir, "--save-dir")
-    if options.max_len < 4:
-        problems.add(
-            f"--max-len is {options.max_len}; the encoder joins 4 characters to one position and needs as many"
-        )
-    checkpoint = options.checkpoint_path
-    if checkpoint is not None and not Path(checkpoint).exists() and not Path(checkpoint + ".bin").exists():
-        problems.add(f"--checkpoint-path {checkpoint}: there is no such file, also not with .bin behind it")
+    cli.check_weights("--checkpoint-path", options.checkpoint_path, problems)
     name = options.model_name
     if name is not None and (Path(name).name != name or name.isdigit() or name in _RESERVED_NAMES):
         problems.add(
             f"--model-name is {name!r}; it names files in the save folder and must be no path, no number, and none of "
             + ", ".join(_RESERVED_NAMES)
+        )
+    elif len(os.fsencode(options.name)) > _LONGEST_NAME:
+        problems.add(
+            f"--model-name is {options.name[:20]!r}... of {len(os.fsencode(options.name)):,} bytes; it names files and "
+            f"must have at most {_LONGEST_NAME}"
         )
     training_files(options.train_data, problems)
     problems.raise_if_any()

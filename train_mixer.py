@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from histocc.errors import Problems
@@ -20,6 +21,7 @@ from histocc.formatter.systems import SYSTEMS
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
 from histocc.runs.options import TrainMixerOptions
+from histocc.runs.ranges import RANGES, real_number, whole_number
 
 if TYPE_CHECKING:
     from histocc.runs.mixer import MixerData
@@ -46,23 +48,23 @@ def build_parser() -> argparse.ArgumentParser:
         help="columns that hold the codes are those of this system: for hisco code1..code5 (the formatter's own)",
     )
     data.add_argument("--target-cols", nargs="+", default=None, help="names of the columns that hold the codes")
-    data.add_argument("--block-size", type=cli.positive_int, default=5, help="gpf: tokens a code has at most")
+    data.add_argument("--block-size", type=whole_number, default=5, help="gpf: tokens a code has at most")
     data.add_argument("--use-within-block-sep", action="store_true", help="gpf: codes are lists such as 1,13,0,0")
     data.add_argument(
         "--key", default=None, help="gpf, isco68: file with the columns system_code, code (class of each code)"
     )
     data.add_argument(
-        "--max-len", type=cli.positive_int, default=128, help="characters of language and description, at most"
+        "--max-len", type=whole_number, default=128, help="characters of language and description, at most"
     )
-    data.add_argument("--num-transformations", type=cli.non_negative_int, default=3, help="per augmented description")
-    data.add_argument("--augmentation-prob", type=float, default=0.3, help="share of descriptions augmented")
-    data.add_argument("--unk-lang-prob", type=float, default=0.25, help="share of rows whose language is hidden")
+    data.add_argument("--num-transformations", type=whole_number, default=3, help="per augmented description")
+    data.add_argument("--augmentation-prob", type=real_number, default=0.3, help="share of descriptions augmented")
+    data.add_argument("--unk-lang-prob", type=real_number, default=0.25, help="share of rows whose language is hidden")
     data.add_argument("--fn-word-freq", default=None, help="CSV with the columns word, freq: words to insert")
     cli.add_mixer_arguments(parser, save_interval=5000, num_epochs=50, batch_size=512, seq2seq_weight=0.5)
     group = parser.add_argument_group("model")
-    group.add_argument("--dropout", type=float, default=0.0, help="dropout of decoder and flat head")
+    group.add_argument("--dropout", type=real_number, default=0.0, help="dropout of decoder and flat head")
     group.add_argument(
-        "--decoder-dim-feedforward", type=cli.positive_int, default=None, help="width in the decoder (hidden size)"
+        "--decoder-dim-feedforward", type=whole_number, default=None, help="width in the decoder (hidden size)"
     )
     parser.add_argument("--save-each-epoch", action="store_true", help="save after each epoch too")
     cli.add_run_arguments(parser, "train_mixer")
@@ -86,10 +88,13 @@ def demo_defaults() -> dict[str, Any]:
 def check_arguments(options: TrainMixerOptions) -> None:
     """Raise one UsageError with everything that is wrong with flags, files and their columns."""
     from histocc.dataloader import check_files
+    from histocc.files.tables import file_fault
 
     problems = Problems()
     cli.check_mixer_arguments(options, problems)
-    cli.check_shares(options, problems, "augmentation_prob", "unk_lang_prob", "dropout")
+    if RANGES["block_size"].fault(options.block_size) is not None:
+        # There is no coding system whose columns could be looked for.
+        problems.raise_if_any()
     if options.save_dir is None:
         problems.add("--save-dir is missing: the folder for checkpoints and logs")
     else:
@@ -98,6 +103,10 @@ def check_arguments(options: TrainMixerOptions) -> None:
         problems.add("--formatter gpf needs --target-cols: the names of the columns that hold the codes")
     if options.key is not None and _system(options).codes is not None:
         problems.add(f"--key is for --formatter gpf; the classes of {options.formatter} are fixed")
+    for flag, path in (("--key", options.key), ("--fn-word-freq", options.fn_word_freq)):
+        fault = file_fault(Path(path)) if path else None
+        if fault is not None:
+            problems.add(f"{flag}: {fault}")
     columns = ["occ1", "lang", *_system(options).columns]
     for flag, paths in (("--train-data", options.train_data), ("--val-data", options.val_data)):
         if paths is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,12 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from histocc.errors import UsageError
+from histocc.files import entries
+from histocc.files.entries import Entries, shown
 from histocc.files.hub import without_progress_bars, without_retry_messages
+from histocc.files.ordinary import IS_FOLDER, fault_of_file
+from histocc.files.tensors import tensor
+from histocc.files.torch_files import first_line
 from histocc.layers.attention import use_fused_attention
 from histocc.layers.canine import encode, encode_pooled
 from histocc.layers.decoder import MAX_TARGET_LENGTH, TransformerDecoder
@@ -54,8 +60,6 @@ def getModel(model_domain: str = "Multilingual_CANINE") -> CanineModel:
     UsageError
         It cannot be found or reached, is no CANINE, or lacks some of the weights.
     """
-    import torch
-    from safetensors import SafetensorError
     from transformers import CanineConfig, CanineModel
 
     name = MODEL_DOMAINS.get(model_domain, str(model_domain))
@@ -63,31 +67,57 @@ def getModel(model_domain: str = "Multilingual_CANINE") -> CanineModel:
         "Fetch google/canine-s once on a machine with network access and pass its folder with --encoder FOLDER "
         "(a folder with config.json and model.safetensors)"
     )
+    _check_place(name, remedy)
     try:
         with without_retry_messages(), without_progress_bars():
             described, _ = CanineConfig.get_config_dict(name)
-            kind = described.get("model_type")
-            if kind == "canine":
-                model, report = CanineModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if os.path.isdir(name):
-            problem = f"the folder '{name}' holds no encoder that can be read"
-        else:
-            problem = (
-                f"the encoder '{name}' is neither a local folder nor in the local cache, and could not be fetched from "
-                f"the Hugging Face hub"
-            )
-        raise UsageError(f"{problem} ({_first_line(error)}). {remedy}") from error
+    except Exception as error:
+        raise UsageError(f"{_not_read(name)} ({first_line(error)}). {remedy}") from error
+    kind = described.get("model_type") if isinstance(described, dict) else None
     if kind != "canine":
-        found = f"is a '{kind}' model" if kind else "has no config.json of a model"
+        found = f"is a {shown(kind)} model" if kind else "has no config.json of a model"
         raise UsageError(f"the encoder '{name}' {found}; a CANINE model is needed. {remedy}")
+    # What does not shape the encoder is left alone: it may be of another version, or ask for more than weights.
+    described = {key: value for key, value in described.items() if key in _settings()}
+    config = encoder_config(described, f"{name}/config.json")
+    try:
+        with without_retry_messages(), without_progress_bars():
+            model, report = CanineModel.from_pretrained(
+                name, config=config, dtype=torch.float32, output_loading_info=True
+            )
+    except Exception as error:  # Whatever a damaged file makes of the libraries that read it.
+        raise UsageError(f"{_not_read(name)} ({first_line(error)}). {remedy}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise UsageError(
             f"the encoder '{name}' lacks {len(missing)} of CANINE's weights, {missing[0]} for one; "
             f"pass a complete one with --encoder"
         )
+    found = Entries(f"the encoder '{name}'", remedy)
+    for entry, weight in model.named_parameters():
+        found.check(entry, weight, tensor())
+    found.raise_if_any()
     return model
+
+
+def _check_place(name: str, remedy: str) -> None:
+    """Raise UsageError where a local encoder is no folder of ordinary files, which alone end when they are read."""
+    if os.path.isdir(name):
+        for file in sorted(os.listdir(name)):
+            fault = fault_of_file(os.path.join(name, file))
+            if fault not in (None, IS_FOLDER):
+                raise UsageError(f"the folder '{name}' holds no encoder that can be read: {file} {fault}. {remedy}")
+    elif os.path.lexists(name):
+        raise UsageError(f"the encoder '{name}' {fault_of_file(name) or 'is a file'} and no folder. {remedy}")
+
+
+def _not_read(name: str) -> str:
+    if os.path.isdir(name):
+        return f"the folder '{name}' holds no encoder that can be read"
+    return (
+        f"the encoder '{name}' is neither a local folder nor in the local cache, and could not be fetched from the "
+        f"Hugging Face hub"
+    )
 
 
 def load_tokenizer(model_domain: str = "Multilingual_CANINE") -> CanineTokenizer:
@@ -424,8 +454,43 @@ def encoder_settings(config: CanineConfig) -> dict[str, Any]:
     }
 
 
-def encoder_config(entries: Mapping[str, Any]) -> CanineConfig:
+@functools.lru_cache
+def _settings() -> dict[str, entries.Check[Any]]:
+    """What the entries of an encoder's configuration may hold; those that shape it, or decide its dropout."""
+    from transformers.activations import ACT2FN
+
+    share = entries.number(0, 1)
+    positive = entries.whole(1, 2**20)
+    return {
+        "hidden_size": entries.whole(1, 2**14),
+        "num_hidden_layers": entries.whole(1, 2**8),
+        "num_attention_heads": entries.whole(1, 2**8),
+        "intermediate_size": entries.whole(1, 2**17),
+        "hidden_act": entries.one_of(*ACT2FN),
+        "hidden_dropout_prob": share,
+        "attention_probs_dropout_prob": share,
+        "max_position_embeddings": positive,
+        "type_vocab_size": positive,
+        "initializer_range": share,
+        "layer_norm_eps": share,
+        # Four characters to a position: lengths and widths count on it.
+        "downsampling_rate": entries.one_of(4),
+        "upsampling_kernel_size": entries.whole(1, 2**8),
+        "num_hash_functions": entries.whole(1, 2**8),
+        "num_hash_buckets": entries.whole(1, 2**24),
+        "local_transformer_stride": positive,
+    }
+
+
+def encoder_config(settings: Mapping[str, Any], source: str = "the encoder's settings") -> CanineConfig:
     """The configuration with these entries in place of the defaults.
+
+    Parameters
+    ----------
+    settings
+        The entries.
+    source
+        Where they are from, for messages.
 
     Raises
     ------
@@ -434,13 +499,21 @@ def encoder_config(entries: Mapping[str, Any]) -> CanineConfig:
     """
     from transformers import CanineConfig
 
-    unknown = set(entries) - set(CanineConfig().to_dict())
+    unknown = set(settings) - set(CanineConfig().to_dict())
     if unknown:
-        raise UsageError(f"a CANINE encoder has no setting {sorted(unknown)[0]!r}")
-    try:
-        return CanineConfig(**entries)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"these settings make no CANINE encoder: {error}") from error
+        raise UsageError(f"{source}: a CANINE encoder has no setting {shown(sorted(unknown)[0])}")
+    found = Entries(source, "Take another encoder")
+    # Other settings change nothing of what is computed here.
+    shaping = {
+        name: found.check(name, settings[name], check) for name, check in _settings().items() if name in settings
+    }
+    found.raise_if_any()
+    config = CanineConfig(**shaping)
+    for name in ("num_attention_heads", "num_hash_functions"):
+        if config.hidden_size % getattr(config, name):
+            found.refuse(name, getattr(config, name), f"a divisor of hidden_size, {config.hidden_size:,},")
+    found.raise_if_any()
+    return config
 
 
 def _build_encoder(model_domain: str, encoder: CanineModel | CanineConfig | None, fast_encoder: bool) -> CanineModel:
@@ -451,7 +524,3 @@ def _build_encoder(model_domain: str, encoder: CanineModel | CanineConfig | None
     elif isinstance(encoder, CanineConfig):
         encoder = CanineModel(encoder)
     return use_fused_attention(encoder) if fast_encoder else encoder
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

@@ -263,12 +263,12 @@ def training_files(train_data: Paths, problems: Problems, flag: str = "--train-d
     """
     files: list[Path] = []
     for path in as_paths(train_data):
-        if path.is_dir():
+        if os.path.isdir(path):
             found = sorted(path.glob("*.csv"), key=lambda file: file.name)
             if not found:
                 problems.add(f"{path} has no CSV files to train on ({flag}).")
             files += found
-        elif not path.exists():
+        elif not os.path.lexists(path) and not os.path.exists(path):
             problems.add(f"{path} does not exist: name a folder with CSV files, or the files themselves ({flag}).")
         else:
             files.append(path)

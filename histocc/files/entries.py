@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 import reprlib
+import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from histocc.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 Check = Callable[[Any], T]
@@ -67,7 +69,9 @@ class _Shown(reprlib.Repr):
         return self.repr_str(value[: self.maxstring], level)
 
     def repr_instance(self, value: Any, level: int) -> str:
-        if isinstance(value, torch.Tensor):
+        # A value can be a tensor only where torch is there.
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(value, torch.Tensor):
             return _describe_tensor(value)
         if value is None or isinstance(value, (bool, float)):
             return repr(value)
@@ -79,11 +83,12 @@ def shown(value: Any) -> str:
     return _Shown().repr(value)
 
 
-def _describe_tensor(tensor: torch.Tensor) -> str:
+def _describe_tensor(tensor: Tensor) -> str:
     """Type, shape and whatever is unusual about a tensor, in words."""
     kind = str(tensor.dtype).removeprefix("torch.")
-    if tensor.layout != torch.strided:
-        kind = f"{str(tensor.layout).removeprefix('torch.').removesuffix('_coo')} {kind}"
+    layout = str(tensor.layout).removeprefix("torch.")
+    if layout != "strided":
+        kind = f"{layout.removesuffix('_coo')} {kind}"
     shape = "of several shapes" if tensor.is_nested else list(tensor.shape)
     return f"a tensor of {kind} {shape}" + (f" on {tensor.device}" if tensor.device.type != "cpu" else "")
 

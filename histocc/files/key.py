@@ -9,8 +9,12 @@ from pathlib import Path
 from histocc.errors import UsageError
 from histocc.files.atomic import write_atomically
 from histocc.files.csv_lines import csv_line, csv_records
+from histocc.files.entries import shown
+from histocc.files.ordinary import IS_MISSING, fault_of_file
 
 KEY_COLUMNS = ("system_code", "code")
+# Of a class index; there are never so many codes.
+_MOST_DIGITS = 12
 
 
 def read_key(path: str | Path) -> dict[str, int]:
@@ -27,6 +31,9 @@ def read_key(path: str | Path) -> dict[str, int]:
         0, 1, ..., n - 1, each once.
     """
     path = Path(path)
+    fault = fault_of_file(path)
+    if fault not in (None, IS_MISSING):
+        raise UsageError(f"The key {path} {fault}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv_records(file)
@@ -51,8 +58,8 @@ def read_key(path: str | Path) -> dict[str, int]:
         if len(row) != len(header):
             raise UsageError(f"Row {number} of the key {path} has {len(row)} values, its header {len(header)}")
         code, index = row[code_at], row[index_at]
-        if not index.isascii() or not index.isdigit():
-            raise UsageError(f"Row {number} of the key {path}: the class index {index!r} is not a whole number")
+        if not index.isascii() or not index.isdigit() or len(index) > _MOST_DIGITS:
+            raise UsageError(f"Row {number} of the key {path}: the class index {shown(index)} is not a whole number")
         if code in key:
             raise UsageError(f"Row {number} of the key {path}: the code {code!r} occurs twice; remove one")
         if int(index) in taken:

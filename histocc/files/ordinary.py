@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-IS_FOLDER, IS_MISSING = "is a folder and no file", "does not exist"
+IS_FOLDER, IS_MISSING = "is a folder", "does not exist"
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -28,7 +28,7 @@ def fault_of_file(path: str | os.PathLike[str]) -> str | None:
         mode = path.stat().st_mode
         for is_kind, name in _KINDS:
             if is_kind(mode):
-                return f"is {name} and no file"
+                return f"is {name}"
         return None if os.access(path, os.R_OK) else "may not be read by this user"
     except FileNotFoundError:
         if path.is_symlink():

@@ -24,6 +24,7 @@ import numpy as np
 from histocc.errors import UsageError
 from histocc.files import console
 from histocc.files.csv_lines import csv_records
+from histocc.files.ordinary import IS_MISSING, fault_of_file
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -242,11 +243,14 @@ def peek(path: str | os.PathLike[str]) -> tuple[list[str], bool]:
 
 def file_fault(path: Path) -> str | None:
     """What keeps a path from being a table; None if nothing does as far as one can tell without reading it."""
-    if path.is_dir():
-        return f"{path} is a folder: name the table itself, a .csv or .parquet file"
-    if not path.is_file():
-        near = _close_names(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
+    fault = fault_of_file(path)
+    if fault == IS_MISSING:
+        near = ""
+        with contextlib.suppress(OSError):
+            near = _close_names(path.name, os.listdir(path.parent))
         return f"There is no file {path}{near}"
+    if fault is not None:
+        return f"{path} {fault}: name the table itself, a .csv or .parquet file"
     if path.suffix.lower() in FOREIGN_SUFFIXES:
         return f"{path} is a {path.suffix} file: save it as CSV (in UTF-8) and name that file"
     return None

@@ -435,7 +435,7 @@ def check_arguments(
     if language_col == input_col:
         problems.add(f"Column {input_col!r} cannot be both the text (--input-col) and the language (--language-col)")
     if not 0 < share_val < 1:
-        problems.add(f"--share-val is {share_val}, but must lie between 0 and 1, such as 0.1 for a tenth of the rows")
+        problems.add(f"--share-val is {share_val}; it must lie in 0..1 without the ends (0.1 is a tenth of the rows)")
     problems.run(check_folder, save_path, "--save-path")
     problems.raise_if_any()
 

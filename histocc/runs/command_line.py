@@ -8,13 +8,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from histocc.errors import Problems, UsageError
 from histocc.files import console
+from histocc.files.ordinary import IS_FOLDER, IS_MISSING, fault_of_file
 from histocc.processes.distributed import (
     LOST_PEER,
     Processes,
@@ -24,9 +24,11 @@ from histocc.processes.distributed import (
     start_processes,
 )
 from histocc.runs.options import LOG_INTERVAL, WARMUP_SHARE, MixerOptions, RunOptions
+from histocc.runs.ranges import RANGES, check_numbers, real_number, whole_number
 from histocc.training.non_finite import NonFiniteError
 from histocc.training.precision import AMP_DTYPES, set_tf32
 from histocc.training.tensorboard import check_tensorboard
+from histocc.weights import PUBLISHED_MODELS
 
 Options = TypeVar("Options", bound=RunOptions)
 
@@ -34,10 +36,11 @@ LOG_INTERVAL_HELP = "steps between figures of training; at the default, at most 
 
 
 class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults; where there is none, the help itself says what happens then."""
+    """Shows defaults and ranges; where there is no default, the help itself says what happens then."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
+        text = action.help if action.default is None else super()._get_help_string(action)
+        return f"{text} [{RANGES[action.dest]}]" if action.dest in RANGES else text
 
 
 class ScriptParser(argparse.ArgumentParser):
@@ -58,62 +61,22 @@ class ScriptParser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def positive_int(text: str) -> int:
-    """Argument type: a whole number from 1 on."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
-    return value
-
-
-def non_negative_int(text: str) -> int:
-    """Argument type: a whole number from 0 on."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
-    return value
-
-
-def seed_number(text: str) -> int:
-    """Argument type: a seed that every generator of random numbers takes."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to {2**63 - 1}")
-    return value
-
-
 def add_schedule_arguments(parser: argparse.ArgumentParser) -> None:
     """Warm-up flags."""
     group = parser.add_argument_group("learning rate schedule")
     group.add_argument(
         "--warmup-pct",
-        type=float,
+        type=real_number,
         default=None,
-        help=f"share of all steps over which the learning rate rises, 0..1 ({WARMUP_SHARE}); 0.0 is the original's "
-        "schedule",
+        help=f"share of all steps over which the learning rate rises ({WARMUP_SHARE}); 0.0 is the original's schedule",
     )
-    group.add_argument("--warmup-steps", type=non_negative_int, default=None, help="the same as a number of steps")
+    group.add_argument("--warmup-steps", type=whole_number, default=None, help="the same as a number of steps")
 
 
 def check_schedule(options: RunOptions, problems: Problems) -> None:
     """Note what is wrong with the warm-up flags."""
-    if options.warmup_pct is not None and not 0 <= options.warmup_pct <= 1:
-        problems.add(
-            f"--warmup-pct is {options.warmup_pct}; it is a share of all steps and must lie in 0..1 (5 % is 0.05)"
-        )
     if options.warmup_pct is not None and options.warmup_steps is not None:
         problems.add("--warmup-pct and --warmup-steps both set the warm-up; give one of them")
-
-
-def check_shares(options: RunOptions, problems: Problems, *names: str) -> None:
-    """Note which of the named flags, all shares, lie outside 0..1."""
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and not 0 <= value <= 1:
-            problems.add(f"--{name.replace('_', '-')} is {value}; it must lie in 0..1")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, script: str) -> None:
@@ -125,20 +88,20 @@ def add_run_arguments(parser: argparse.ArgumentParser, script: str) -> None:
         help=f"a complete run on the sample data that ships with the package, in runs/demo-{script}; given flags win",
     )
     run.add_argument(
-        "--seed", type=seed_number, default=42, help="seed of data order, augmentation, initialisation and dropout"
+        "--seed", type=whole_number, default=42, help="seed of data order, augmentation, initialisation and dropout"
     )
-    run.add_argument("--max-steps", type=positive_int, default=None, help="optimizer steps of the run (all epochs)")
+    run.add_argument("--max-steps", type=whole_number, default=None, help="optimizer steps of the run (all epochs)")
     run.add_argument(
-        "--grad-accum-steps", type=positive_int, default=1, help="batches per optimizer step, to save GPU memory"
+        "--grad-accum-steps", type=whole_number, default=1, help="batches per optimizer step, to save GPU memory"
     )
     run.add_argument(
         "--keep-checkpoints",
-        type=positive_int,
+        type=whole_number,
         default=None,
         help="how many <step>.bin to keep (all); last.bin and best.bin always stay",
     )
     run.add_argument(
-        "--max-val-samples", type=positive_int, default=None, help="rows of one evaluation, a fixed random subset (all)"
+        "--max-val-samples", type=whole_number, default=None, help="rows of one evaluation, a fixed random subset (all)"
     )
     run.add_argument(
         "--tensorboard",
@@ -167,8 +130,8 @@ def add_run_arguments(parser: argparse.ArgumentParser, script: str) -> None:
         "processes (torchrun's environment decides; these are accepted for old lines)"
     )
     processes.add_argument("--distributed", action="store_true", help="has no effect")
-    processes.add_argument("--local_rank", "--local-rank", type=int, default=-1, help="has no effect")
-    processes.add_argument("--world-size", type=int, default=None, help="has no effect")
+    processes.add_argument("--local_rank", "--local-rank", type=whole_number, default=-1, help="has no effect")
+    processes.add_argument("--world-size", type=whole_number, default=None, help="has no effect")
 
 
 def add_mixer_arguments(
@@ -181,25 +144,25 @@ def add_mixer_arguments(
     )
     start.add_argument("--only-encoder", action="store_true", help="take only the encoder of --initial-checkpoint")
     run = parser.add_argument_group("training")
-    run.add_argument("--num-epochs", type=positive_int, default=num_epochs, help="passes over the training data")
-    run.add_argument("--batch-size", type=positive_int, default=batch_size, help="rows per process and batch")
-    run.add_argument("--learning-rate", type=float, default=2e-5, help="highest learning rate")
+    run.add_argument("--num-epochs", type=whole_number, default=num_epochs, help="passes over the training data")
+    run.add_argument("--batch-size", type=whole_number, default=batch_size, help="rows per process and batch")
+    run.add_argument("--learning-rate", type=real_number, default=2e-5, help="highest learning rate")
     run.add_argument(
         "--seq2seq-weight",
-        type=float,
+        type=real_number,
         default=seq2seq_weight,
-        help="weight of the decoder's loss, 0..1; rest: flat head",
+        help="weight of the decoder's loss; rest: flat head",
     )
-    run.add_argument("--log-interval", type=positive_int, default=LOG_INTERVAL, help=LOG_INTERVAL_HELP)
-    run.add_argument("--eval-interval", type=positive_int, default=1000, help="steps between evaluations")
+    run.add_argument("--log-interval", type=whole_number, default=LOG_INTERVAL, help=LOG_INTERVAL_HELP)
+    run.add_argument("--eval-interval", type=whole_number, default=1000, help="steps between evaluations")
     run.add_argument(
         "--eval-decode-samples",
-        type=non_negative_int,
+        type=whole_number,
         default=2000,
         help="validation rows that an evaluation also decodes token by token, as predictions are made; a fixed random "
         "subset, 0 for none",
     )
-    run.add_argument("--save-interval", type=positive_int, default=save_interval, help="steps between checkpoints")
+    run.add_argument("--save-interval", type=whole_number, default=save_interval, help="steps between checkpoints")
     run.add_argument(
         "--trim-padding",
         action="store_true",
@@ -214,30 +177,41 @@ def add_mixer_arguments(
 def check_mixer_arguments(options: MixerOptions, problems: Problems) -> None:
     """Note what is wrong with the flags of a run of the mixer."""
     check_run_options(options, problems)
-    check_shares(options, problems, "seq2seq_weight")
-    if options.max_len < 2:
-        problems.add(f"--max-len is {options.max_len}; the marks of beginning and end alone take 2")
-    checkpoint = options.initial_checkpoint
-    if checkpoint is not None and checkpoint.lower() != "occ-canine-v1":
-        path = Path(checkpoint)
-        if not path.exists() and not path.with_name(path.name + ".bin").exists():
-            problems.add(f"--initial-checkpoint {checkpoint}: there is no such file (nor is it the name occ-canine-v1)")
-    if options.only_encoder and checkpoint is None:
+    check_weights("--initial-checkpoint", options.initial_checkpoint, problems)
+    if options.only_encoder and options.initial_checkpoint is None:
         problems.add("--only-encoder says what to take of --initial-checkpoint, which is not given")
+
+
+def check_weights(flag: str, given: str | None, problems: Problems) -> None:
+    """Note where the weights that `flag` names are neither in a file or folder nor published."""
+    if not given or given.lower() in PUBLISHED_MODELS:
+        return
+    fault, with_ending = fault_of_file(given), fault_of_file(f"{given}.bin")
+    if fault in (None, IS_FOLDER) or with_ending is None:
+        return
+    if fault == IS_MISSING:
+        names = ", ".join(PUBLISHED_MODELS)
+        fault = f"does not exist, also not with .bin behind it (nor is it the name {names} of published weights)"
+    problems.add(f"{flag} {given} {fault}")
 
 
 def check_run_options(options: RunOptions, problems: Problems) -> None:
     """Note what is wrong with flags that all scripts have."""
+    given = options.shown()
+    check_numbers(given, problems)
+    _check_texts(given, problems)
     check_schedule(options, problems)
-    check_learning_rate(options, problems)
     if options.tensorboard:
         problems.run(check_tensorboard)
 
 
-def check_learning_rate(options: RunOptions, problems: Problems) -> None:
-    """Note a learning rate that is negative or no number; with 0 a run evaluates and changes nothing."""
-    if not 0 <= options.learning_rate < float("inf"):
-        problems.add(f"--learning-rate is {options.learning_rate}; it must be a number from 0 on, such as 2e-05")
+def _check_texts(given: Mapping[str, Any], problems: Problems) -> None:
+    """Note flags that are given without a value: an empty path is the current folder, an empty name any column."""
+    for name, value in given.items():
+        texts = value if isinstance(value, list) else [value]
+        # A table may say of no row which language it is in.
+        if "" in texts and name != "language":
+            problems.add(f"--{name.replace('_', '-')} is given an empty text; give a value, or leave the flag out")
 
 
 def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
@@ -245,12 +219,12 @@ def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data loading")
     group.add_argument(
         "--num-workers",
-        type=non_negative_int,
+        type=whole_number,
         default=None,
         help="processes that prepare batches (on a GPU: a few, by the number of cores; on a CPU: 0)",
     )
     group.add_argument(
-        "--prefetch-factor", type=positive_int, default=None, help="batches each worker prepares ahead (2)"
+        "--prefetch-factor", type=whole_number, default=None, help="batches each worker prepares ahead (2)"
     )
     group.add_argument("--pin-memory", action="store_true", help="has no effect: on a GPU batches are always pinned")
     group.add_argument("--persistent-workers", action="store_true", help="has no effect: workers always persist")

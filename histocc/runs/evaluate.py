@@ -40,6 +40,7 @@ from histocc.prediction.work import ShrinkingBatches
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
 from histocc.runs.predict import add_model_arguments, add_text_arguments
+from histocc.runs.ranges import check_numbers, real_number, whole_number
 from histocc.training.precision import Precision
 
 # Fewer rows of a language say too little about its threshold.
@@ -98,10 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
     table.add_argument("--training-col", default="occ1", help="their column of descriptions")
     add_model_arguments(parser)
     answer = parser.add_argument_group("answer")
-    answer.add_argument("--threshold", type=float, default=None, help="as for histocc predict")
-    answer.add_argument(
-        "--top-k", type=cli.positive_int, default=5, help="flat: how many of the best codes count as found"
-    )
+    answer.add_argument("--threshold", type=real_number, default=None, help="as for histocc predict")
+    answer.add_argument("--top-k", type=whole_number, default=5, help="flat: how many of the best codes count as found")
     answer.add_argument(
         "--thresholds",
         action=argparse.BooleanOptionalAction,
@@ -152,8 +151,7 @@ def check_options(options: EvaluateOptions) -> None:
     problems.run(check_folder, folder, "--output")
     if (folder / "evaluation.json").exists() and not options.overwrite:
         problems.add(f"{folder / 'evaluation.json'} is there already: --overwrite replaces it")
-    if options.threshold is not None and not 0 <= options.threshold <= 1:
-        problems.add(f"--threshold is {options.threshold}; it must lie in 0..1")
+    check_numbers(vars(options), problems)
     problems.raise_if_any()
 
 

@@ -57,6 +57,7 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
     name = options.model_domain if options.encoder == DEFAULT_ENCODER else options.encoder
     encoder = make_encoder(name, initializer_range=_SCRATCH_SCALE, **_NO_DROPOUT)
     random_state = torch.get_rng_state()
+    shared.check_length(options, name, encoder)
     weights = _initial_weights(start, encoder)
 
     data = _read_data(options, processes)

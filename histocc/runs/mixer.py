@@ -40,7 +40,7 @@ from histocc.training.tracking import wandb_callback, wandb_init
 from histocc.weights import InitialWeights
 
 if TYPE_CHECKING:
-    from transformers import CanineModel
+    pass
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
     torch.manual_seed(options.seed)
     encoder = make_encoder(options.encoder)
     random_state = torch.get_rng_state()
-    _check_length(options, encoder)
+    shared.check_length(options, options.encoder, encoder)
     with torch.device("meta"):  # shapes alone; the number of classes does not matter for them
         shapes = _model(options, system.formatter, 1, encoder.config)
     weights = _initial_weights(start, shapes)
@@ -210,12 +210,6 @@ def _check_same_task(start: Start[MixerOptions], system: CodingSystem) -> None:
     if problems:
         problems.add("Give the flags that the run was started with, or another save folder")
     problems.raise_if_any()
-
-
-def _check_length(options: MixerOptions, encoder: CanineModel) -> None:
-    positions = encoder.char_embeddings.char_position_embeddings.num_embeddings
-    if options.max_len > positions:
-        raise UsageError(f"--max-len is {options.max_len}, but the encoder {options.encoder} has {positions} positions")
 
 
 def _initial_weights(start: Start[MixerOptions], shapes: nn.Module) -> InitialWeights | None:

@@ -25,6 +25,7 @@ from histocc.prediction.review import write_review
 from histocc.prediction.work import Work, code_pairs
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
+from histocc.runs.ranges import check_numbers, real_number, whole_number
 from histocc.training.precision import AMP_DTYPES, Precision
 
 # Past this share of one answer among distinct texts a model has learnt nothing that helps.
@@ -80,7 +81,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="flat: the flat head; greedy: the decoder, token by token; full: the decoder on every code of the key "
         "(greedy for models with a decoder, else flat)",
     )
-    model.add_argument("--batch-size", type=cli.positive_int, default=256, help="texts at a time; halved if too many")
+    model.add_argument("--batch-size", type=whole_number, default=256, help="texts at a time; halved if too many")
     model.add_argument("--use-amp", action="store_true", help="compute in mixed precision (GPU)")
     model.add_argument("--amp-dtype", choices=AMP_DTYPES, default="auto", help="type of mixed precision")
     model.add_argument(
@@ -119,15 +120,15 @@ def build_parser() -> argparse.ArgumentParser:
     answer = parser.add_argument_group("answer")
     answer.add_argument(
         "--threshold",
-        type=float,
+        type=real_number,
         default=None,
-        help="codes with less confidence are left out, 0..1 (thresholds.csv beside the model; else flat 0.5, others 0)",
+        help="codes with less confidence are left out (thresholds.csv beside the model; else flat 0.5, others 0)",
     )
     answer.add_argument(
-        "--top-k", type=cli.positive_int, default=1, help="greedy: so many alternatives for each text, best first"
+        "--top-k", type=whole_number, default=1, help="greedy: so many alternatives for each text, best first"
     )
     answer.add_argument("--review", default=None, help="also write a table of rows to check by hand")
-    answer.add_argument("--review-rows", type=cli.positive_int, default=300, help="its rows")
+    answer.add_argument("--review-rows", type=whole_number, default=300, help="its rows")
     return parser
 
 
@@ -157,8 +158,7 @@ def check_options(options: PredictOptions) -> list[str]:
         problems.run(check_folder, path.parent, flag)
     if target.absolute() == source.absolute():
         problems.add(f"--output {target} is the input itself: give another file")
-    if options.threshold is not None and not 0 <= options.threshold <= 1:
-        problems.add(f"--threshold is {options.threshold}; it must lie in 0..1")
+    check_numbers(vars(options), problems)
     if options.for_spreadsheets and is_parquet(target):
         problems.add("--for-spreadsheets is for CSV; a Parquet file keeps codes as text anyway")
     problems.raise_if_any()

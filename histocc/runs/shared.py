@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -33,6 +33,9 @@ from histocc.training.reporting import header
 from histocc.training.resume import Position, steps_of_run
 from histocc.training.schedule import steps_per_epoch, warmup_steps
 from histocc.training.tensorboard import TensorBoardCallback
+
+if TYPE_CHECKING:
+    from transformers import CanineModel
 
 # Past this many the column of languages is hardly one of languages.
 _MOST_LANGUAGES = 64
@@ -61,6 +64,13 @@ def own_folder(options: RunOptions, processes: Processes) -> Iterator[None]:
     holds = locked_folder(options.folder, options.folder_flag) if processes.is_main else contextlib.nullcontext()
     with holds:
         yield
+
+
+def check_length(options: RunOptions, name: str, encoder: CanineModel) -> None:
+    """Raise UsageError where texts may be longer than the encoder called `name` has positions."""
+    positions = encoder.config.max_position_embeddings
+    if options.max_len > positions:
+        raise UsageError(f"--max-len is {options.max_len}, but the encoder {name} has {positions} positions")
 
 
 def workers(options: RunOptions, device: torch.device) -> Workers:

@@ -135,13 +135,19 @@ class LogFile:
     def set_aside(self) -> Path | None:
         """Rename the file, so that a new run does not write into the figures of another; the new name, if there is one.
 
-        Raises OSError if it cannot be renamed.
+        Raises UsageError if it cannot be renamed.
         """
         if not self.path.exists():
             return None
         names = (self.path.with_name(f"{self.path.stem}.{i}{self.path.suffix}") for i in itertools.count(1))
         free = next(name for name in names if not name.exists())
-        self.path.rename(free)
+        try:
+            self.path.rename(free)
+        except OSError as error:
+            raise UsageError(
+                f"{self.path} has figures of another run and cannot be renamed: {error.strerror or error}. Move it "
+                "away, or give another save folder"
+            ) from error
         return free
 
     def has_step(self, step: int) -> bool:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from histocc.files import console, run_folder
+from histocc.files.atomic import save_with_retry, write_atomically
+from histocc.files.ordinary import IS_MISSING, fault_of_file
 from histocc.training.loop import Evaluation
 from histocc.training.reporting import LogFile
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def update_summary(
@@ -57,7 +62,7 @@ def wandb_init(
         )
         return False
     id_file = Path(output_dir) / run_folder.WANDB_ID
-    run_id = id_file.read_text().strip() if id_file.exists() else wandb.util.generate_id()
+    run_id = _saved_id(id_file) or wandb.util.generate_id()
     options = {
         "project": project,
         "name": name,
@@ -72,8 +77,23 @@ def wandb_init(
         reason = (str(error).splitlines() or ["no reason given"])[0]
         console.warn(f"Weights & Biases cannot be reached ({reason}); tracking goes on offline")
         wandb.init(**options, mode="offline")
-    id_file.write_text(run_id + "\n")
+    text = f"{run_id}\n".encode()
+    save_with_retry(lambda: write_atomically(id_file, lambda file: file.write(text)), str(id_file))
     return True
+
+
+def _saved_id(path: Path) -> str | None:
+    """The id of the run that is tracked already; None where there is none."""
+    if fault_of_file(path) == IS_MISSING:
+        return None
+    try:
+        run_id = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        run_id = ""
+    if _ID.fullmatch(run_id):
+        return run_id
+    console.warn(f"{path} holds no id of a run at Weights & Biases; tracking begins again under a new one")
+    return None
 
 
 def wandb_log(step: int, row: Mapping[str, Any]) -> None:

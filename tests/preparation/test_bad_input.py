@@ -81,7 +81,7 @@ def test_one_row(refuse, write_csv):
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, float("nan")])
 def test_share_of_validation(refuse, write_csv, share):
-    refuse(write_csv(GOOD), r"--share-val is .*, but must lie between 0 and 1", share_val=share)
+    refuse(write_csv(GOOD), r"--share-val is .*; it must lie in 0..1 without the ends", share_val=share)
 
 
 def test_all_rows_bad(refuse, write_csv):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from pathlib import Path
 
 import pytest
 
-from histocc.errors import UsageError
+from histocc.errors import Problems, UsageError
 from histocc.files.folders import check_folder
 from histocc.files.lock import locked_folder
 from histocc.runs import command_line as cli
 from histocc.runs import shared
+from histocc.runs.ranges import RANGES, check_numbers, real_number, whole_number
 from tests.running import Running, script
 
 ADVICE = "start the script with torchrun, which sets these variables, or unset WORLD_SIZE for a single process"
@@ -22,10 +24,34 @@ def test_seeds_are_what_every_generator_takes(capsys):
     parser = cli.ScriptParser(prog="script")
     cli.add_run_arguments(parser, "script")
     assert parser.parse_args(["--seed", str(2**63 - 1)]).seed == 2**63 - 1
-    for seed in ("-5", "99999999999999999999999", "many", "1.5"):
+    for seed in (-5, 99999999999999999999999):
+        problems = Problems()
+        check_numbers(vars(parser.parse_args(["--seed", str(seed)])), problems)
+        assert problems.messages == [f"--seed is {seed}; it must lie in 0..9,223,372,036,854,775,807"]
+    for seed in ("many", "1.5", "1_0", "１２", "", "9" * 5000):
         with pytest.raises(SystemExit, match="2"):
             parser.parse_args(["--seed", seed])
-        assert f"argument --seed: {seed} is not a whole number from 0 to {2**63 - 1}" in capsys.readouterr().err
+        assert f"argument --seed: {seed[:60]!r} is not a whole number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1_0.5", "٣", "0x1", "1e5e5", "", "9" * 61])
+def test_numbers_are_written_in_ascii_digits(text, capsys):
+    parser = cli.ScriptParser(prog="script")
+    cli.add_schedule_arguments(parser)
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["--warmup-pct", text])
+    assert f"argument --warmup-pct: {text[:60]!r} is not a number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script_name", ["train", "train_mixer", "finetune"])
+def test_every_number_has_a_range_and_the_help_states_it(script_name):
+    parser = importlib.import_module(script_name).build_parser()
+    numbers = [action for action in parser._actions if action.type is not None]
+    assert len(numbers) > 15
+    help_text = " ".join(parser.format_help().split())
+    for action in numbers:
+        assert action.type in (whole_number, real_number), action.dest
+        assert f"[{RANGES[action.dest]}]" in help_text.partition(f"{action.option_strings[0]} ")[2]
 
 
 @pytest.mark.parametrize(

@@ -230,11 +230,17 @@ def test_amp_accumulation_and_workers(arguments, tmp_path, capsys):
         (["--model-name", "a/b"], "--model-name is 'a/b'; it names files in the save folder"),
         (["--model-name", "last"], "--model-name is 'last'"),
         (["--model-name", "17"], "--model-name is '17'"),
-        (["--max-len", "3"], "--max-len is 3; the encoder joins 4 characters"),
+        (
+            ["--max-len", "3"],
+            "--max-len is 3; it must lie in 4..1,048,576 (the encoder joins 4 characters to one position and needs",
+        ),
         (["--alt-prob", "1.5"], "--alt-prob is 1.5; it must lie in 0..1"),
-        (["--checkpoint-path", "none"], "--checkpoint-path none: there is no such file, also not with .bin behind it"),
+        (
+            ["--checkpoint-path", "none"],
+            "--checkpoint-path none does not exist, also not with .bin behind it (nor is it the name occ-canine-v1",
+        ),
         (["--warmup-pct", "0.1", "--warmup-steps", "3"], "give one of them"),
-        (["--learning-rate", "-1"], "--learning-rate is -1.0; it must be a number from 0 on"),
+        (["--learning-rate", "-1"], "--learning-rate is -1.0; it must lie in 0..1,000"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(arguments, tmp_path, capsys, more, message):

@@ -121,15 +121,15 @@ def test_a_checkpoint_of_another_run_gives_the_weights(arguments, tmp_path, caps
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--warmup-pct", "5"], r"--warmup-pct is 5.0; it is a share of all steps and must lie in 0..1"),
+        (["--warmup-pct", "5"], "--warmup-pct is 5.0; it must lie in 0..1 (5 % is 0.05)"),
         (["--warmup-pct", "0.1", "--warmup-steps", "7"], "--warmup-pct and --warmup-steps both set the warm-up"),
         (["--formatter", "gpf"], "--formatter gpf needs --target-cols"),
         (["--key", "k.csv"], "--key is for --formatter gpf"),
         (["--augmentation-prob", "30"], "--augmentation-prob is 30.0; it must lie in 0..1"),
         (["--unk-lang-prob", "-1"], "--unk-lang-prob is -1.0; it must lie in 0..1"),
         (["--seq2seq-weight", "2"], "--seq2seq-weight is 2.0; it must lie in 0..1"),
-        (["--learning-rate", "-1"], "--learning-rate is -1.0; it must be a number from 0 on"),
-        (["--initial-checkpoint", "no/such.bin"], "--initial-checkpoint no/such.bin: there is no such file"),
+        (["--learning-rate", "-1"], "--learning-rate is -1.0; it must lie in 0..1,000"),
+        (["--initial-checkpoint", "no/such.bin"], "--initial-checkpoint no/such.bin does not exist"),
         (["--only-encoder"], "--only-encoder says what to take of --initial-checkpoint"),
         (["--val-data", "no/such.csv"], "no/such.csv"),
         (["--formatter", "occ1950"], "has no columns 'OCC1950_1', 'OCC1950_2'"),
@@ -139,7 +139,7 @@ def test_a_checkpoint_of_another_run_gives_the_weights(arguments, tmp_path, caps
             ["--formatter", "gpf", "--target-cols", "code1", "code2", "--block-size", "99"],
             "use fewer code columns (--target-cols) or a smaller --block-size",
         ),
-        (["--fn-word-freq", "no/such.csv"], "cannot be read as a table of words"),
+        (["--fn-word-freq", "no/such.csv"], "--fn-word-freq: There is no file no/such.csv"),
     ],
 )
 def test_bad_usage_ends_with_code_2_and_one_message(arguments, tmp_path, capsys, extra, message):
