@@ -143,7 +143,7 @@ def test_flags_that_cannot_change_are_refused_and_leave_the_folder_as_it_was(arg
     for number, (flags, message) in enumerate(
         [
             (["--max-len", 99_999], "--max-len is 99999, but the encoder"),
-            (["--max-len", 1], "--max-len is 1; the marks of beginning and end alone take 2"),
+            (["--max-len", 1], "--max-len is 1; it must lie in 4.."),
         ]
     ):
         refused = Running(script, argv(folder, "--max-steps", 3, *flags), log=tmp_path / str(number))
