@@ -46,7 +46,12 @@ NUM_DECODER_HEADS = 8
 _NOT_OF_THE_ENCODER = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"})
 
 
-def getModel(model_domain: str = "Multilingual_CANINE") -> CanineModel:
+def modelPath(model_domain: str, model_size: str = "") -> str:
+    """The hub name or folder that `model_domain` stands for; there is one size of each."""
+    return MODEL_DOMAINS.get(model_domain, str(model_domain))
+
+
+def getModel(model_domain: str = "Multilingual_CANINE", model_size: str = "") -> CanineModel:
     """The pretrained encoder, in float32.
 
     Parameters
@@ -54,6 +59,8 @@ def getModel(model_domain: str = "Multilingual_CANINE") -> CanineModel:
     model_domain
         `'Multilingual_CANINE'` (google/canine-s), the name of a CANINE model on the Hugging Face hub,
         or a local folder with `config.json` and weights.
+    model_size
+        Accepted for callers of old: there is one size.
 
     Raises
     ------
@@ -62,7 +69,7 @@ def getModel(model_domain: str = "Multilingual_CANINE") -> CanineModel:
     """
     from transformers import CanineConfig, CanineModel
 
-    name = MODEL_DOMAINS.get(model_domain, str(model_domain))
+    name = modelPath(model_domain)
     remedy = (
         "Fetch google/canine-s once on a machine with network access and pass its folder with --encoder FOLDER "
         "(a folder with config.json and model.safetensors)"
@@ -120,12 +127,14 @@ def _not_read(name: str) -> str:
     )
 
 
-def load_tokenizer(model_domain: str = "Multilingual_CANINE") -> CanineTokenizer:
+def load_tokenizer(model_domain: str = "Multilingual_CANINE", model_size: str = "") -> CanineTokenizer:
     """The tokenizer of google/canine-s, which serves every CANINE: ids are code points, so no files are needed.
 
     Parameters
     ----------
     model_domain
+        Accepted as for `getModel`.
+    model_size
         Accepted as for `getModel`.
     """
     from transformers import CanineTokenizer
@@ -192,6 +201,15 @@ class CANINEOccupationClassifier(nn.Module):
         self.fast_encoder = fast_encoder
         self.dropout = nn.Dropout(dropout_rate or 0.0)
         self.out = nn.Linear(self.basemodel.config.hidden_size, n_classes)
+
+    @property
+    def drop(self) -> nn.Dropout:
+        """The dropout before the linear layer."""
+        return self.dropout
+
+    def resize_token_embeddings(self, n: int) -> None:
+        """Ask the encoder for another vocabulary; CANINE has none, and refuses with NotImplementedError."""
+        self.basemodel.resize_token_embeddings(n)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, groups: Sequence[tuple[int, int]] | None = None
@@ -273,6 +291,9 @@ class Seq2SeqOccCANINE(nn.Module):
                 f"the encoder's hidden size is {hidden_size}, and the decoder needs a multiple of {NUM_DECODER_HEADS}"
             )
         self.vocab_size = max(num_classes) + 1
+        self.seq_len = len(num_classes)
+        self.dropout_rate = dropout_rate or 0.0
+        self.decoder_dim_feedforward = decoder_dim_feedforward or hidden_size
         self.decoder = TransformerDecoder(
             num_decoder_layers=NUM_DECODER_LAYERS,
             emb_size=hidden_size,
@@ -281,6 +302,10 @@ class Seq2SeqOccCANINE(nn.Module):
             dim_feedforward=decoder_dim_feedforward or hidden_size,
             dropout=dropout_rate or 0.0,
         )
+
+    def resize_token_embeddings(self, n: int) -> None:
+        """Ask the encoder for another vocabulary; CANINE has none, and refuses with NotImplementedError."""
+        self.encoder.resize_token_embeddings(n)
 
     def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         if self.fast_encoder:

@@ -71,18 +71,20 @@ def train_epoch(
     device: torch.device,
     scheduler: LRScheduler | None,
     verbose: bool = True,
+    num_batches_to_average: int = 100,
 ) -> tuple[float, float]:
     """Train on every batch of `data_loader` once: (accuracy, loss), means over the rows.
 
     A step: forward, loss, backward, clip the global gradient norm to 1.0, optimizer, scheduler, zero gradients. The
-    accuracy is the share of rows whose classes were all right and no others, as the model stood at their step.
+    accuracy is the share of rows whose classes were all right and no others, as the model stood at their step. With
+    `verbose` figures are shown every `num_batches_to_average` batches.
     """
     loop = TrainingLoop(
         model=model,
         compute_loss=lambda module, batch: flat_loss(module, batch, loss_fn),
         optimizer=optimizer,
         scheduler=scheduler,
-        plan=Plan(len(data_loader)),
+        plan=Plan(len(data_loader), log_interval=num_batches_to_average),
         context=RunContext.on(device),
         show_progress=verbose,
         counted=("train_acc",),

@@ -311,7 +311,9 @@ def key(num_classes: int | None = None) -> Check[dict[str, int]]:
         classes: dict[str, int] = {}
         codes: dict[int, str] = {}
         for code, class_index in value.items():
-            name = code if isinstance(code, str) else shown(code)
+            # The original reads an empty cell of its key as a number that is none.
+            empty = isinstance(code, float) and code != code
+            name = code if isinstance(code, str) else "" if empty else shown(code)
             if not isinstance(code, (str, int, float)) or name in classes:
                 raise Unexpected("each code once, as text", " (one of its codes)", code)
             classes[name] = part(f"[{name!r:.60}]", class_index, index)

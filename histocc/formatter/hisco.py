@@ -117,3 +117,34 @@ def blocky5() -> BlockyHISCOFormatter:
     """Deprecated name of `hisco_blocky5`."""
     warnings.warn("blocky5 is deprecated, use hisco_blocky5", DeprecationWarning, stacklevel=2)
     return hisco_blocky5()
+
+
+def format_hisco(raw_hisco: str, mapping: Mapping[str, int], broadcast: bool = False) -> list[int]:
+    """The tokens of one code; a special code is one token, or five of it with `broadcast`."""
+    if raw_hisco in SPECIAL_CODES:
+        return [mapping[raw_hisco]] * (BlockyHISCOFormatter.code_len if broadcast else 1)
+    return [mapping[digit] for digit in raw_hisco]
+
+
+def clean_hisco(formatted_hisco: Tokens, rev_mapping: Mapping[int, str]) -> str:
+    """The code that tokens spell, special codes included."""
+    chars = [rev_mapping[token] for token in as_list(formatted_hisco)]
+    return chars[0] if chars[0] in SPECIAL_CODES else "".join(chars)
+
+
+def format_hisco_seq_blocky(
+    raw_seq: str, max_num_codes: int, mapping: Mapping[str, int], sep_value: str = ""
+) -> np.ndarray:
+    """What a `BlockyHISCOFormatter` makes of a label."""
+    return BlockyHISCOFormatter(max_num_codes, mapping, _inverse(mapping), sep_value).transform_label(raw_seq)
+
+
+def clean_hisco_seq_blocky(
+    raw_pred: Tokens, num_blocks: int, rev_mapping: Mapping[int, str], sep_value: str = ""
+) -> str:
+    """The codes that a `BlockyHISCOFormatter` reads from tokens."""
+    return BlockyHISCOFormatter(num_blocks, _inverse(rev_mapping), rev_mapping, sep_value).clean_pred(raw_pred)
+
+
+def _inverse(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {value: key for key, value in mapping.items()}

@@ -5,11 +5,13 @@ from __future__ import annotations
 from histocc.formatter.constants import MAP_IDX_OCC1950, MAP_OCC1950_IDX
 from histocc.formatter.digits import DigitsFormatter
 
+CODE_LEN = 3
+
 
 class BlockyOCC1950Formatter(DigitsFormatter):
     """Labels of OCC1950 codes such as `'043&720'`; rows carry the codes in `OCC1950_1`, `OCC1950_2`, ..."""
 
-    code_len = 3
+    code_len = CODE_LEN
     system = "OCC1950"
     column_stem = "OCC1950"
     example = "043"

@@ -16,6 +16,11 @@ from pathlib import Path
 import pytest
 
 from histocc.attacker import AttackerClass
+from histocc.formatter import construct_general_purpose_formatter, hisco_blocky5, occ1950_blocky2
+from histocc.loss import BlockOrderInvariantLoss, LossMixer, OrderInvariantSeq2SeqCrossEntropy, Seq2SeqCrossEntropy
+from histocc.model_assets import CANINEOccupationClassifier, Seq2SeqMixerOccCANINE, Seq2SeqOccCANINE
+from histocc.prediction_assets import OccCANINE
+from histocc.utils import Averager
 
 HEADING = "## Names that are not here"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "REPRODUCE_ORIGINAL.md"
@@ -27,41 +32,34 @@ ENTRIES = [
     for name, entry in names.items()
 ]
 MODULES = sorted({module for part in API.values() for module in part})
-# Modules whose names nobody has gone through yet, and what is to be done; the rest is checked.
-NOT_YET = {
-    "histocc": "names of prediction",
-    "histocc.eval_metrics": "prediction",
-    "histocc.formatter": "",
-    "histocc.formatter.constants": "",
-    "histocc.formatter.general_purpose": "the loose helpers and attributes",
-    "histocc.formatter.hisco": "the loose helpers and attributes",
-    "histocc.formatter.occ1950": "the loose helpers and attributes",
-    "histocc.layers": "",
-    "histocc.layers.decoder": "defaults and attributes",
-    "histocc.loss": "",
-    "histocc.loss.mixer": "",
-    "histocc.loss.order_invariant": "parts of the loss, attributes",
-    "histocc.loss.sequence_loss": "attributes",
-    "histocc.model_assets": "model_size, attributes",
-    "histocc.prediction_assets": "prediction",
-    "histocc.seq2seq_engine": "the decoder alone",
-    "histocc.seq2seq_mixer_engine": "keywords of OCCPAST",
-    "histocc.trainer": "parameters",
-    "histocc.utils": "greedy_decode",
-    "histocc.utils.decoder": "prediction",
-    "histocc.utils.io": "",
-    "histocc.utils.log_util": "wandb_init",
-    "histocc.utils.masking": "parameters",
-    "histocc.utils.metrics": "parameters",
-    "histocc.utils.trie": "prediction",
-}
-CHECKED = [module for module in MODULES if module not in NOT_YET]
 
 
 @pytest.fixture
-def instances(make_dataset, rows_csv):
+def instances(make_dataset, rows_csv, tiny_canine_config):
     """An object of each class, for its attributes."""
+    block = {"pad_idx": 1}
+    losses = BlockOrderInvariantLoss(**block), OrderInvariantSeq2SeqCrossEntropy(**block), Seq2SeqCrossEntropy(**block)
+    classifier = CANINEOccupationClassifier(3, encoder=tiny_canine_config)
+    seq2seq = Seq2SeqOccCANINE("", [18] * 27, encoder=tiny_canine_config)
+    mixer = Seq2SeqMixerOccCANINE("", [18] * 27, 3, encoder=tiny_canine_config)
     return {
+        "histocc.formatter.general_purpose.BlockyFormatter": construct_general_purpose_formatter(3, ["code"]),
+        "histocc.formatter.hisco.BlockyHISCOFormatter": hisco_blocky5(),
+        "histocc.formatter.occ1950.BlockyOCC1950Formatter": occ1950_blocky2(),
+        "histocc.layers.decoder.PositionalEncoding": seq2seq.decoder.positional_encoding,
+        "histocc.layers.decoder.TokenEmbedding": seq2seq.decoder.token_emb,
+        "histocc.layers.decoder.TransformerDecoder": seq2seq.decoder,
+        "histocc.loss.mixer.LossMixer": LossMixer(losses[0], losses[2]),
+        "histocc.loss.order_invariant.BlockOrderInvariantLoss": losses[0],
+        "histocc.loss.order_invariant.OrderInvariantSeq2SeqCrossEntropy": losses[1],
+        "histocc.loss.sequence_loss.Seq2SeqCrossEntropy": losses[2],
+        "histocc.model_assets.CANINEOccupationClassifier": classifier,
+        "histocc.model_assets.Seq2SeqOccCANINE": seq2seq,
+        "histocc.model_assets.Seq2SeqMixerOccCANINE": mixer,
+        "histocc.prediction_assets.OccCANINE": OccCANINE(
+            hf=False, skip_load=True, model_type="mix", encoder=tiny_canine_config, verbose=False
+        ),
+        "histocc.utils.metrics.Averager": Averager(),
         "histocc.attacker.AttackerClass": AttackerClass(),
         "histocc.dataloader.OccDatasetMixerInMemMultipleFiles": make_dataset(rows_csv),
     }
@@ -120,7 +118,9 @@ def faults(path, entry, instances):
         return
     for method, signature in entry["methods"].items():
         if not hasattr(found, method):
-            yield f"{path}.{method}", "is missing"
+            # What is computed there on demand may stand in the object here.
+            if not hasattr(instances.get(path), method):
+                yield f"{path}.{method}", "is missing"
         elif not isinstance(inspect.getattr_static(found, method), property):
             yield from ((f"{path}.{method}", what) for what in differences(getattr(found, method), signature))
     if entry["attributes"]:
@@ -141,12 +141,12 @@ def all_faults(module, instances):
     ]
 
 
-@pytest.mark.parametrize("module", CHECKED)
+@pytest.mark.parametrize("module", MODULES)
 def test_names_and_parameters_are_those_of_the_original(module, instances):
     assert all_faults(module, instances) == []
 
 
-@pytest.mark.parametrize("module", CHECKED)
+@pytest.mark.parametrize("module", MODULES)
 def test_reasons_are_given_for_nothing_that_is_the_same(module, instances):
     entries = {}
     for path, entry in ENTRIES:
@@ -158,10 +158,6 @@ def test_reasons_are_given_for_nothing_that_is_the_same(module, instances):
         assert path in entries, f"the original has no {reason}"
         found = [name for entry in entries[path] for name, _ in faults(path, entry, instances)]
         assert any(name == reason or name.startswith(f"{reason}.") for name in found), f"{reason} is as in the original"
-
-
-def test_only_modules_of_the_original_are_put_off():
-    assert set(NOT_YET) < set(MODULES)
 
 
 @pytest.mark.parametrize(
