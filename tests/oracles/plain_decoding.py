@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,21 @@ from histocc.formatter import BOS_IDX
 from histocc.model_assets import CANINEOccupationClassifier, Seq2SeqMixerOccCANINE, Seq2SeqOccCANINE
 
 
-def tokenize(inputs: Sequence[str], max_len: int) -> tuple[Tensor, Tensor]:
-    """Ids and mask [B, max_len] of `lang[SEP]text`."""
+@cache
+def tokenizer() -> Any:
+    """transformers' own, which takes a second to make."""
     from transformers import CanineTokenizer
 
-    tokenizer = CanineTokenizer()
+    return CanineTokenizer()
+
+
+def tokenize(inputs: Sequence[str], max_len: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask [B, max_len] of `lang[SEP]text`."""
     encoded = [
-        tokenizer(text, padding="max_length", max_length=max_len, truncation=True, return_attention_mask=True)
+        tokenizer()(text, padding="max_length", max_length=max_len, truncation=True, return_attention_mask=True)
         for text in inputs
     ]
-    return (torch.tensor([each[name] for each in encoded]) for name in ("input_ids", "attention_mask"))
+    return tuple(torch.tensor([each[name] for each in encoded]) for name in ("input_ids", "attention_mask"))
 
 
 @torch.no_grad()
