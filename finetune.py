@@ -43,6 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     table.add_argument("--language", default="unk", help="language of all rows, as a short code")
     table.add_argument("--language-col", default=None, help="column of the languages, instead of --language")
     table.add_argument(
+        "--language-map", default=None, metavar="FILE", help="table of two columns: a language as it is spelt, its code"
+    )
+    table.add_argument(
         "--max-len", type=whole_number, default=128, help="characters of language and description, at most"
     )
     codes = parser.add_argument_group("codes")
@@ -57,13 +60,36 @@ def build_parser() -> argparse.ArgumentParser:
     codes.add_argument(
         "--keep-missing-spellings", action="store_true", help="nan, NA, None, null, ? in code columns are codes"
     )
+    codes.add_argument(
+        "--short-codes", nargs="+", default=[], metavar="CODE", help="codes that are short on purpose, such as -1 -2"
+    )
+    codes.add_argument(
+        "--pad-codes", action="store_true", help="fill codes of digits up to the block size with leading zeros"
+    )
     codes.add_argument("--all-codes-file", default=None, help="table of all codes: those the data lack get a class too")
     codes.add_argument(
         "--all-codes-col", default=None, help="its column (pst2_1, system_code or code, else the first column)"
     )
     preparation = parser.add_argument_group("preparation")
     preparation.add_argument("--share-val", type=real_number, default=0.1, help="share of the rows for validation")
+    preparation.add_argument(
+        "--split-by",
+        default=None,
+        metavar="description|COLUMN",
+        help="keep all rows of a description, or of a value of a column, on one side of the split",
+    )
+    preparation.add_argument(
+        "--val-data", default=None, metavar="FILE", help="table of the validation rows; all of --dataset trains then"
+    )
     preparation.add_argument("--prepare-only", action="store_true", help="write the prepared files and stop")
+    preparation.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="prepare the table again; the prepared files that are there are set aside",
+    )
+    preparation.add_argument(
+        "--keep-prepared", action="store_true", help="use the prepared files although --dataset is another table now"
+    )
     cli.add_mixer_arguments(parser, save_interval=1000, num_epochs=5, batch_size=128, seq2seq_weight=0.1)
     # What decides the decoder's shape and dropout is no choice here, so that every checkpoint fits.
     parser.set_defaults(dropout=0.0, decoder_dim_feedforward=None)
@@ -101,7 +127,7 @@ def check_arguments(options: FinetuneOptions) -> Descriptions | None:
     """Raise one UsageError with everything that is wrong with the flags; return the descriptions they name, or None."""
     from histocc.files.tables import file_fault
     from histocc.preparation import check_arguments as check_preparation
-    from histocc.preparation import is_prepared
+    from histocc.preparation import check_overwrite, is_prepared
     from histocc.training.checkpoint import CheckpointFolder
 
     problems = Problems()
@@ -116,10 +142,14 @@ def check_arguments(options: FinetuneOptions) -> Descriptions | None:
         descriptions = problems.run(_descriptions, options)
     if options.target_cols is None:
         problems.add("--target-cols is missing: the names of the columns that hold the codes")
-    if is_prepared(options.save_path):
+    if options.overwrite and options.keep_prepared:
+        problems.add("--overwrite prepares the table again and --keep-prepared keeps what is there: give one of them")
+    if options.overwrite:
+        problems.run(check_overwrite, options.save_path)
+    if is_prepared(options.save_path) and not options.overwrite:
         problems.run(check_folder, options.save_path, "--save-path")
     else:
-        checkpoints = [] if options.prepare_only else CheckpointFolder(options.folder).files()
+        checkpoints = [] if options.prepare_only or options.overwrite else CheckpointFolder(options.folder).files()
         if checkpoints:
             problems.add(
                 f"{checkpoints[0]} is from a run whose {', '.join(run_folder.PREPARED_FILES)} are no longer all there: "
@@ -167,8 +197,15 @@ def _prepare(options: FinetuneOptions, formatter: BlockyFormatter) -> None:
         options.drop_bad_labels,
         options.allow_codes_shorter_than_block_size,
         keep_missing_spellings=options.keep_missing_spellings,
+        short_codes=options.short_codes,
+        pad_codes=options.pad_codes,
         all_codes_file=options.all_codes_file,
         all_codes_col=options.all_codes_col,
+        language_map=options.language_map,
+        split_by=options.split_by,
+        val_data=options.val_data,
+        overwrite=options.overwrite,
+        keep_prepared=options.keep_prepared,
     )
 
 

@@ -37,6 +37,7 @@ TRAINING_ROWS: Final = "data_train.csv"
 VALIDATION_ROWS: Final = "data_val.csv"
 KEY: Final = "key.csv"
 PREPARED_FILES: Final = (TRAINING_ROWS, VALIDATION_ROWS, KEY)
+CODE_FREQUENCIES: Final = "codes.csv"
 REJECTED_ROWS: Final = "rejected_rows.csv"
 PREPARATION_FACTS: Final = "preparation.json"
 

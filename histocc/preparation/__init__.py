@@ -1,19 +1,14 @@
 """From a user's own table to files that can be trained on, and what is wrong with the table."""
 
 from histocc.files.key import read_key, write_key
-from histocc.preparation.pipeline import (
-    check_arguments,
-    is_prepared,
-    prepare,
-    prepare_finetuning_data,
-    prepared_notes,
-    setup_finetuning_datasets,
-)
+from histocc.preparation.pipeline import check_arguments, prepare, prepare_finetuning_data, setup_finetuning_datasets
+from histocc.preparation.prepared import check_overwrite, is_prepared, prepared_notes
 from histocc.preparation.report import PreparationReport
 
 __all__ = [
     "PreparationReport",
     "check_arguments",
+    "check_overwrite",
     "is_prepared",
     "prepare",
     "prepare_finetuning_data",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,6 +22,14 @@ TOO_LONG = "too long"
 TOO_SHORT = "too short"
 GAP = "a gap before a later code"
 NO_TEXT = "missing text"
+
+REMEDIES = {
+    UNKNOWN_CHARACTER: "correct the code; several codes belong in several columns",
+    TOO_LONG: "correct the code, or set --block-size to the length of the longest code",
+    TOO_SHORT: "restore lost leading zeros (--pad-codes), or name a code that is short on purpose in --short-codes",
+    GAP: "move the code to the left, into the first column that has none",
+    NO_TEXT: "fill in the description",
+}
 
 
 def is_missing(code: str, keep_spellings: bool = False) -> bool:
@@ -41,8 +49,46 @@ def whole_floats(codes: Iterable[str]) -> dict[str, str]:
 
 
 @dataclass
+class Repair:
+    """What was done alike to many codes: how many cells, and one of them as an example, before and after."""
+
+    cells: int
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How codes are to be read.
+
+    Attributes
+    ----------
+    keep_missing
+        Words such as `NA` are codes.
+    short_codes
+        Codes that are shorter than the block on purpose; they are codes whatever they look like.
+    pad_to
+        Fill digits up to this length with leading zeros; None leaves them.
+    """
+
+    keep_missing: bool = False
+    short_codes: frozenset[str] = frozenset()
+    pad_to: int | None = None
+
+    def is_missing(self, code: str) -> bool:
+        """Whether a cell, without the blanks around it, holds no code."""
+        return code not in self.short_codes and is_missing(code, self.keep_missing)
+
+    def padded(self, code: str) -> str:
+        """The code with the zeros that it lacks."""
+        if self.pad_to is None or code in self.short_codes or not (code.isascii() and code.isdigit()):
+            return code
+        return code.zfill(self.pad_to)
+
+
+@dataclass
 class Labels:
-    """The codes of a table after all spellings of "no code" are understood.
+    """The codes of a table after all spellings of "no code" are understood and the codes are repaired.
 
     Attributes
     ----------
@@ -53,9 +99,15 @@ class Labels:
     spellings
         How often each spelling of "no code" stands in the table.
     float_columns
-        Per column of floats, the number of cells, and one of them as an example with its code.
+        Per column of floats, what became of its codes.
+    stripped
+        The codes that lost the blanks around them; None if there was none.
+    padded
+        The codes that got leading zeros; None if there was none.
     rows_without_first_code
         int.
+    first_gaps
+        int64 [n], rows without a first code that have a later one.
     rows_without_code
         int, rows in which all K codes are missing.
     """
@@ -63,41 +115,91 @@ class Labels:
     ids: np.ndarray
     codes: list[str]
     spellings: dict[str, int]
-    float_columns: dict[str, tuple[int, str, str]]
+    float_columns: dict[str, Repair]
+    stripped: Repair | None
+    padded: Repair | None
     rows_without_first_code: int
+    first_gaps: np.ndarray
     rows_without_code: int
 
 
-def understand(table: Table, target_cols: Sequence[str], keep_missing_spellings: bool = False) -> Labels:
-    """Tell codes from spellings of "no code", and undo what floats did to codes; see `Labels`."""
+def understand(table: Table, target_cols: Sequence[str], spelling: Spelling) -> Labels:
+    """Tell codes from spellings of "no code", and repair what spreadsheets did to codes; see `Labels`."""
     n_raw = len(table.code_values)
-    known = Interner(table.code_values)
+    known = Interner()
     ids = np.empty(table.codes.shape, dtype=np.int32, order="F")
     spellings: dict[str, int] = {}
-    float_columns: dict[str, tuple[int, str, str]] = {}
+    stripped: Repair | None = None
+    padded: Repair | None = None
+    float_columns: dict[str, Repair] = {}
     for j, column in enumerate(target_cols):
         counts = np.bincount(table.codes[:, j], minlength=n_raw)
-        number_of = np.arange(n_raw, dtype=np.int32)
-        present = []
+        number_of = np.full(n_raw, -1, dtype=np.int32)
+        present: dict[int, str] = {}
         for i in np.flatnonzero(counts).tolist():
-            code = table.code_values[i]
-            if is_missing(code, keep_missing_spellings):
-                number_of[i] = -1
-                spellings[code] = spellings.get(code, 0) + int(counts[i])
-            else:
-                present.append(i)
-        floats = whole_floats(table.code_values[i] for i in present)
-        for code, meant in floats.items():
-            number_of[known.index[code]] = known.number(meant)
-        if floats:
-            code, meant = next(iter(floats.items()))
-            float_columns[column] = (int(sum(counts[known.index[c]] for c in floats)), code, meant)
+            value = table.code_values[i]
+            code = value.strip()
+            if spelling.is_missing(code):
+                spellings[value] = spellings.get(value, 0) + int(counts[i])
+                continue
+            present[i] = code
+            if code != value:
+                stripped = _repaired(stripped, int(counts[i]), value, code)
+        floats = whole_floats(present.values())
+        repaired: Repair | None = None
+        for i, code in present.items():
+            if code in floats:
+                repaired = _repaired(repaired, int(counts[i]), code, floats[code])
+                code = floats[code]
+            filled = spelling.padded(code)
+            if filled != code:
+                padded = _repaired(padded, int(counts[i]), code, filled)
+            number_of[i] = known.number(filled)
+        if repaired is not None:
+            float_columns[column] = repaired
         ids[:, j] = number_of[table.codes[:, j]]
 
-    without_code = int((ids < 0).all(axis=1).sum())
-    first_missing = ids[:, 0] < 0
+    missing = ids < 0
+    without_code = missing.all(axis=1)
+    first_missing = missing[:, 0]
+    first_gaps = np.flatnonzero(first_missing & ~without_code)
     ids[first_missing, 0] = known.number(UNKNOWN_CODE)
-    return Labels(ids, known.strings(), spellings, float_columns, int(first_missing.sum()), without_code)
+    return Labels(
+        ids,
+        known.strings(),
+        spellings,
+        float_columns,
+        stripped,
+        padded,
+        int(first_missing.sum()),
+        first_gaps,
+        int(without_code.sum()),
+    )
+
+
+def _repaired(so_far: Repair | None, cells: int, before: str, after: str) -> Repair:
+    return Repair(cells, before, after) if so_far is None else replace(so_far, cells=so_far.cells + cells)
+
+
+def near_duplicates(codes: Iterable[str], separator: str | None = None) -> list[list[str]]:
+    """Groups of codes that differ only by leading zeros, case or a trailing `.0`, in order of appearance.
+
+    Parameters
+    ----------
+    codes
+        Distinct codes.
+    separator
+        What stands between the parts of a code, each of which is compared.
+    """
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for code in codes:
+        pieces = code.split(separator) if separator else [code]
+        groups.setdefault(tuple(map(_without_trifles, pieces)), []).append(code)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _without_trifles(code: str) -> str:
+    return re.sub(r"\.0+$", "", code).casefold().lstrip("0")
 
 
 @dataclass
@@ -129,11 +231,9 @@ def judge(code: str, formatter: BlockyFormatter) -> Fault | None:
 
 def _hint(code: str, separator: str | None) -> str:
     """What may be behind a code that does not fit."""
-    if code != code.strip():
-        return "; remove the space around the code"
     if "," in code and not separator:
         return "; --use-within-block-sep splits codes at commas into parts; two codes need two columns"
-    if re.search(r"[;/|\s]", code.strip()):
+    if re.search(r"[;/|\s]", code):
         return "; two codes need two columns"
     return ""
 
@@ -182,8 +282,8 @@ class Diagnosis:
     details: dict[str, str] = field(default_factory=dict)
 
 
-def diagnose(table: Table, labels: Labels, formatter: BlockyFormatter) -> Diagnosis:
-    """Find all rows that do not fit: each distinct code is judged once."""
+def diagnose(table: Table, labels: Labels, formatter: BlockyFormatter, short_codes: Collection[str] = ()) -> Diagnosis:
+    """Find all rows that do not fit: each distinct code is judged once; those of `short_codes` may be short."""
     present = np.zeros(len(labels.codes) + 1, dtype=bool)
     present[labels.ids] = True
     # The last entry stands for -1, no code.
@@ -198,6 +298,7 @@ def diagnose(table: Table, labels: Labels, formatter: BlockyFormatter) -> Diagno
             return Finding(reason, np.empty(0, np.int64), np.empty(0, np.int64))
         hit = at_fault[labels.ids]
         if reason == TOO_SHORT:
+            hit &= np.array([*(code not in short_codes for code in labels.codes), True])[labels.ids]
             hit[:, 0] &= np.array([value != UNKNOWN_CODE for value in labels.codes])[labels.ids[:, 0]]
         return Finding(reason, *np.nonzero(hit))
 
@@ -225,7 +326,7 @@ def describe(
     rows = np.unique(finding.rows)
     lines = [f"{finding.reason}: {count(len(rows), 'row')}"]
     for row, column in zip(finding.rows[:EXAMPLES].tolist(), finding.columns[:EXAMPLES].tolist()):
-        where = f"row {table.row_numbers[row]}"
+        where = table.place(row)
         if column < 0:
             lines.append(f"  {where}, column {input_col!r}: {table.texts[row]!r}")
             continue

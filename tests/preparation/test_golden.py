@@ -48,7 +48,7 @@ def test_scenario(name, tmp_path):
         rows = re.search(r"(\d+) (bad )?cases", scenario["error"])[1]
         with pytest.raises(UsageError, match=f"^{rows} of 400 rows of input.csv do not fit"):
             run()
-        assert not (tmp_path / "out").exists()
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["rejected_rows.csv"]
         return
 
     key = run()

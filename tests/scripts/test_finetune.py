@@ -63,7 +63,7 @@ def test_from_a_table_to_a_model(arguments, tmp_path, capsys):
     code, out, err = outcome(capsys, [*arguments, "--language", "en"])
     assert code == 0, err
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
-        *("data_train.csv", "data_val.csv", "key.csv", "preparation.json", "args.yaml"),
+        *("data_train.csv", "data_val.csv", "key.csv", "codes.csv", "preparation.json", "args.yaml"),
         *("2.bin", "last.bin", "best.bin", "logs.csv", "logs_by_group.csv"),
     }
     assert "24 rows read; 22 for training, 2 for validation, 0 left out; 6 codes" in out
@@ -82,7 +82,9 @@ def test_prepare_only_then_edit_then_train_then_edit_and_go_on(arguments, tmp_pa
     assert code == 0, err
     assert "repeat the command without --prepare-only" in out
     run = tmp_path / "run"
-    assert {p.name for p in run.iterdir()} == {"data_train.csv", "data_val.csv", "key.csv", "preparation.json"}
+    assert {p.name for p in run.iterdir()} == {
+        *("data_train.csv", "data_val.csv", "key.csv", "codes.csv", "preparation.json"),
+    }
 
     edited = (run / "data_train.csv").read_text().replace("labourer", "day labourer") + "smallholder,61110,en\n"
     (run / "data_train.csv").write_text(edited)
@@ -93,7 +95,7 @@ def test_prepare_only_then_edit_then_train_then_edit_and_go_on(arguments, tmp_pa
     code, out, err = outcome(capsys, argv)
     assert code == 0, err
     assert "prepared before; 7 codes" in out
-    assert "are used as they are, with any edits; move or delete them to prepare the table again" in out
+    assert "are used as they are, with any edits; --overwrite prepares the table again" in out
     assert "training rows    23" in out
     assert load(run / "last.bin")["model"]["linear_decoder.weight"].shape[0] == 7
     assert (run / "data_train.csv").read_text() == edited
@@ -108,13 +110,36 @@ def test_prepare_only_then_edit_then_train_then_edit_and_go_on(arguments, tmp_pa
 
 def test_flags_that_disagree_with_a_prepared_folder_are_named(arguments, capsys):
     assert outcome(capsys, [*arguments, "--prepare-only"])[0] == 0
-    code, out, _ = outcome(capsys, [*arguments, "--prepare-only", "--dataset", "other.csv", "--share-val", "0.5"])
+    code, out, _ = outcome(capsys, [*arguments, "--prepare-only", "--share-val", "0.5"])
     assert code == 0
-    assert "; --dataset other.csv has no effect" in out
     assert "Warning: prepared with --share-val 0.1; --share-val 0.5 has no effect" in out
     code, _, err = outcome(capsys, [*arguments, "--target-cols", "hisco"])
     assert code == 2
     assert "has no column 'hisco': it was prepared with --target-cols code" in err
+
+
+def test_another_table_is_not_taken_for_the_prepared_one(arguments, tmp_path, table, capsys):
+    assert outcome(capsys, [*arguments, "--prepare-only"])[0] == 0
+    with table.open("a") as file:
+        file.write("king,00001\n")
+    code, _, err = outcome(capsys, arguments)
+    assert code == 2
+    assert "table.csv is no longer the table that" in err
+    code, out, err = outcome(capsys, [*arguments, "--keep-prepared", "--prepare-only"])
+    assert code == 0
+    assert "prepared before; 6 codes" in out
+    code, _, err = outcome(capsys, [*arguments, "--keep-prepared", "--overwrite"])
+    assert code == 2
+    assert "--overwrite prepares the table again and --keep-prepared keeps what is there: give one of them" in err
+    code, out, err = outcome(capsys, [*arguments, "--overwrite"])
+    assert code == 0, err
+    assert "25 rows read" in out
+    assert "7 codes" in out
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    code, _, err = outcome(capsys, [*arguments, "--overwrite"])
+    assert code == 2
+    assert "run holds 2.bin, best.bin, last.bin, logs.csv, logs_by_group.csv. Choose another --save-path" in err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
 @pytest.mark.parametrize(
@@ -187,7 +212,7 @@ def test_codes_that_are_lists(arguments, tmp_path, capsys):
     code, _, err = outcome(capsys, argv)
     assert code == 2
     assert "--use-within-block-sep splits codes at commas" in err
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["rejected_rows.csv"]
     argv += ["--use-within-block-sep", "--block-size", "8"]
     code, out, err = outcome(capsys, argv)
     assert code == 0, err
@@ -205,12 +230,12 @@ def test_bad_rows_are_left_out_and_listed(arguments, tmp_path, table, capsys):
     assert "2 of 27 rows of table.csv do not fit" in err
     assert "too long: 1 row\n    row 26, column 'code': '98135000' (8 characters)" in err
     assert "too short: 1 row\n    row 27, column 'code': '53' (2 characters)" in err
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["rejected_rows.csv"]
     argv = [*arguments, "--prepare-only", "--drop-bad-labels", "--allow-codes-shorter-than-block-size"]
     code, out, _ = outcome(capsys, argv)
     assert code == 0
     assert "Read as no code: 'nan' 1 times" in out
-    assert (tmp_path / "run" / "rejected_rows.csv").read_text().splitlines()[1].startswith("26,too long,code,98135000")
+    assert (tmp_path / "run" / "rejected_rows.csv").read_text().splitlines()[1].startswith("26,code,98135000,too long,")
     argv += ["--save-path", tmp_path / "kept", "--keep-missing-spellings"]
     assert outcome(capsys, argv)[0] == 0
     assert "nan," in (tmp_path / "kept" / "key.csv").read_text()
@@ -245,7 +270,7 @@ def test_one_of_two_processes_says_what_is_wrong_with_the_table(arguments, tmp_p
     assert ranks[1].wait() > 0
     assert "Error: 24 of 24 rows of table.csv do not fit" in ranks[0].output
     assert "Error: " not in ranks[1].output
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["rejected_rows.csv"]
 
 
 # --- Initial weights --------------------------------------------------------------------------------------------------
@@ -363,8 +388,6 @@ def test_without_a_file_of_descriptions_there_is_a_warning_and_training_goes_on(
         (["--language", "da", "--language-col", "occ1"], "Both --language da and --language-col occ1 are given"),
         (["--share-val", "1"], "--share-val is 1.0; it must lie in 0..1 without the ends"),
         (["--share-val", "0.001"], "24 rows cannot be split"),
-        (["--block-size", "6"], "24 of 24 rows of table.csv do not fit"),
-        (["--block-size", "4", "--drop-bad-labels"], "No row of table.csv would be left"),
         (["--block-size", "400"], "--block-size is 400; it must lie in 1..127 (the decoder takes labels of 129 tokens"),
         (["--max-len", "4000"], "--max-len is 4000, but the encoder"),
         (["--all-codes-file", "no.csv"], "--all-codes-file: There is no file no.csv"),
@@ -398,20 +421,37 @@ def test_bad_usage_ends_with_code_2_one_message_and_an_untouched_save_path(
         ([["occ1", "code"]], "no rows"),
         ([["occ1", "code"], ["farmer", "61110"]], "1 row cannot be split"),
         ([["occ1", "code"], ["farmer", ""], ["smith", "NA"]], "No row of bad.csv has a code in 'code'"),
-        (
-            [["occ1", "code"], ["farmer", "6111é"], ["smith", "831100"], ["", "12345"]],
-            "3 of 3 rows of bad.csv do not fit",
-        ),
-        ([["occ1", "code", "c2", "c3"], *[["farmer", "61110", "", "12345"]] * 20], "a gap before a later code"),
     ],
 )
 def test_bad_tables(arguments, tmp_path, capsys, rows, message):
     path = write(tmp_path / "bad.csv", rows)
-    columns = ["code", "c2", "c3"] if rows and len(rows[0]) == 4 else ["code"]
-    code, _, err = outcome(capsys, [*arguments, "--dataset", path, "--target-cols", *columns])
+    code, _, err = outcome(capsys, [*arguments, "--dataset", path])
     assert code == 2
     assert message in err
     assert not (tmp_path / "run").exists()
+
+
+BAD_ROWS = [["occ1", "code"], ["farmer", "6111é"], ["smith", "831100"], ["", "12345"]]
+GAPS = [["occ1", "code", "c2", "c3"], *[["farmer", "61110", "", "12345"]] * 20]
+
+
+@pytest.mark.parametrize(
+    ("rows", "extra", "message"),
+    [
+        (BAD_ROWS, [], "3 of 3 rows of bad.csv do not fit"),
+        (GAPS, ["--target-cols", "code", "c2", "c3"], "a gap before a later code"),
+        (GAPS, ["--block-size", "6"], "20 of 20 rows of bad.csv do not fit"),
+        (GAPS, ["--block-size", "4", "--drop-bad-labels"], "No row of bad.csv would be left"),
+    ],
+)
+def test_bad_rows_are_listed_in_a_file(arguments, tmp_path, capsys, rows, extra, message):
+    path = write(tmp_path / "bad.csv", rows)
+    code, _, err = outcome(capsys, [*arguments, "--dataset", path, *extra])
+    assert code == 2
+    assert message in err
+    assert f"All of them are listed in {tmp_path / 'run' / 'rejected_rows.csv'}" in err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["rejected_rows.csv"]
+    assert len((tmp_path / "run" / "rejected_rows.csv").read_text().splitlines()) == len(rows)
 
 
 def test_save_paths_that_cannot_be_written_to(arguments, tmp_path, capsys, monkeypatch):

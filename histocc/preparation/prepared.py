@@ -1,0 +1,198 @@
+"""Folders that were prepared before: what they were made from, and whether that is what is asked for now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
+from histocc.errors import UsageError
+from histocc.files import run_folder
+from histocc.files.run_folder import PREPARATION_FACTS, PREPARED_FILES, TRAINING_ROWS
+from histocc.files.tables import column_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEXT_COLUMN, LANGUAGE_COLUMN = "occ1", "lang"
+MOST_NAMED = 5
+# Flags that change nothing where they are not given; a folder that was prepared without one says so.
+OPTIONAL = ("language_col", "language_map", "pad_codes", "short_codes", "split_by", "val_data")
+# What tells that a run was started on the prepared files.
+RUN_FILES = {
+    run_folder.LAST_CHECKPOINT,
+    run_folder.BEST_CHECKPOINT,
+    run_folder.LOG,
+    run_folder.GROUP_LOG,
+    run_folder.BAD_BATCH,
+    run_folder.TEST_FIGURES,
+    run_folder.WANDB_ID,
+}
+
+
+def is_prepared(save_path: str | Path) -> bool:
+    """Whether `data_train.csv`, `data_val.csv` and `key.csv` all stand in a folder."""
+    # Unlike pathlib's, this says no where one may not look.
+    return all(os.path.isfile(Path(save_path) / name) for name in PREPARED_FILES)
+
+
+def prepared_notes(
+    save_path: str | Path,
+    *,
+    dataset: str | Path | pd.DataFrame | None = None,
+    target_cols: Sequence[str] | None = None,
+    share_val: float | None = None,
+    input_col: str | None = None,
+    language: str | None = None,
+    language_col: str | None = None,
+    block_size: int | None = None,
+    val_data: str | Path | pd.DataFrame | None = None,
+    split_by: str | None = None,
+    language_map: str | Path | None = None,
+    pad_codes: bool = False,
+    short_codes: Sequence[str] = (),
+    keep_prepared: bool = False,
+) -> list[str]:
+    """Lines about a prepared folder: that it is used as it is, and which arguments disagree with what is there.
+
+    Arguments that are None, or at the default of `finetune.py` for a column or language, are not compared: who goes on
+    with a prepared folder need not name the table. Folders prepared by older versions lack the facts for some
+    comparisons.
+
+    Raises
+    ------
+    UsageError
+        If the prepared files lack a code column, or come from a table of other content and `keep_prepared`
+        does not hold.
+    """
+    save_path = Path(save_path)
+    notes = [
+        f"{', '.join(PREPARED_FILES)} in {save_path} are used as they are, with any edits; "
+        f"--overwrite prepares the table again"
+    ]
+    facts = read_facts(save_path)
+    if target_cols is not None:
+        present = column_names(save_path / TRAINING_ROWS)
+        absent = [column for column in target_cols if column not in present]
+        there = facts.get("target_cols") or [c for c in present if c not in (TEXT_COLUMN, LANGUAGE_COLUMN)]
+        if absent:
+            raise UsageError(
+                f"The prepared {save_path / TRAINING_ROWS} has no column {', '.join(map(repr, absent))}: it was "
+                f"prepared with --target-cols {' '.join(there)}. Use these, or choose another --save-path"
+            )
+        if list(target_cols) != list(there):
+            notes.append(
+                f"Warning: prepared with --target-cols {' '.join(there)}, now {' '.join(target_cols)}: "
+                f"the key and the rows stay as they were prepared"
+            )
+    notes += _other_tables(save_path, facts, {"dataset": dataset, "val_data": val_data}, keep_prepared)
+    compared = {
+        "share_val": None if share_val is None else float(share_val),
+        "input_col": None if input_col == TEXT_COLUMN else input_col,
+        "language": None if language == UNKNOWN_LANGUAGE else language,
+        "language_col": language_col,
+        "language_map": None if language_map is None else str(Path(language_map).absolute()),
+        "split_by": split_by,
+        "val_data": val_data if isinstance(val_data, (str, Path)) and facts.get("val_data") is None else None,
+        "pad_codes": pad_codes or None,
+        "short_codes": " ".join(short_codes) or None,
+    }
+    for name, now in compared.items():
+        before = facts.get(name)
+        # A folder prepared by an older version, or from a DataFrame, does not say; one without an optional flag does.
+        if now is None or name not in facts or before == now or (before is None and name not in OPTIONAL):
+            continue
+        flag = "--" + name.replace("_", "-")
+        prepared = f"prepared with {flag} {before}" if before is not None else f"prepared without {flag}"
+        given = flag if now is True else f"{flag} {now}"
+        notes.append(f"Warning: {prepared}; {given} has no effect")
+    if block_size is not None and facts.get("block_size", block_size) != block_size:
+        notes.append(
+            f"Warning: prepared with --block-size {facts['block_size']}, now {block_size}: the codes were looked at "
+            f"for blocks of {facts['block_size']}"
+        )
+    return notes
+
+
+def _other_tables(
+    save_path: Path, facts: Mapping[str, Any], tables: Mapping[str, Any], keep_prepared: bool
+) -> list[str]:
+    """Warnings about tables that are not those of a prepared folder; a UsageError unless `keep_prepared` holds."""
+    notes = []
+    for name, table in tables.items():
+        before = facts.get(name)
+        if before is None or not isinstance(table, (str, Path)):
+            continue
+        same_name = before == str(Path(table).absolute())
+        state, content = facts.get(f"{name}_state"), facts.get(f"{name}_content")
+        now = file_state(table)
+        if same_name and (now is None or now == state):
+            continue
+        if content is not None and now is not None and file_content(table) == content:
+            continue
+        if same_name:
+            what = f"{table} is no longer the table that {save_path} was prepared from"
+        else:
+            what = f"{save_path} was prepared from {before}, and {table} has another content"
+        # Folders of older versions do not know the content, and a copy of the same table has another date.
+        if not keep_prepared and not (same_name and content is None):
+            raise UsageError(
+                f"{what}. Prepare it again with --overwrite, train on the files as they were prepared with "
+                f"--keep-prepared, or choose another --save-path"
+            )
+        notes.append(f"Warning: {what}; the files are used as they were prepared")
+    return notes
+
+
+def check_overwrite(save_path: str | Path) -> None:
+    """Look whether a folder may be prepared again.
+
+    Raises
+    ------
+    UsageError
+        Naming the files of a training run in it, whose data must stay as they are.
+    """
+    folder = Path(save_path)
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    found = [name for name in names if name in RUN_FILES or run_folder.step_of(name) is not None]
+    if found:
+        shown = ", ".join(found[:MOST_NAMED]) + f" and {len(found) - MOST_NAMED} more" * (len(found) > MOST_NAMED)
+        raise UsageError(
+            f"--overwrite would take the data from under a training run: {folder} holds {shown}. Choose another "
+            f"--save-path, move these files away to begin again, or leave --overwrite out to go on with the run"
+        )
+
+
+def file_state(dataset: Any) -> list[int] | None:
+    """Size and time of the last change of a file, which tell whether it is another one; None for a DataFrame."""
+    if not isinstance(dataset, (str, Path)):
+        return None
+    try:
+        status = Path(dataset).stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def file_content(dataset: Any) -> str | None:
+    """A digest of a file's bytes; None for a DataFrame."""
+    if not isinstance(dataset, (str, Path)):
+        return None
+    digest = hashlib.sha256()
+    with open(dataset, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_facts(save_path: Path) -> dict[str, Any]:
+    """What was noted when a folder was prepared; empty for folders of older versions."""
+    try:
+        facts = json.loads((save_path / PREPARATION_FACTS).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
