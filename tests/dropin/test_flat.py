@@ -79,11 +79,13 @@ def test_load_data_refuses_what_it_cannot_honour():
         load_data(toyload=True, formatter=hisco_blocky5(), tokenizer=object())
 
 
-def test_a_plain_loader_over_the_rows_draws_new_noise(tmp_path):
+def test_a_plain_loader_over_the_rows_draws_new_noise(tmp_path, tokenizer):
     path = tmp_path / "t.csv"
     rows = ["occ1,lang,code1,code2,code3,code4,code5", *["blacksmith and farmer,en,5,,,,"] * 60]
     path.write_text("\n".join(rows), encoding="utf-8")
-    data = load_data(upsample_below=0, downsample_top1=False, max_len=64, alt_prob=1.0, train_data=path)
+    data = load_data(
+        upsample_below=0, downsample_top1=False, max_len=64, alt_prob=1.0, tokenizer=tokenizer, train_data=path
+    )
     dataset = data["data_loader_train_attack"].dataset.dataset
     loader = torch.utils.data.DataLoader(dataset, batch_size=8)
 
