@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any
@@ -14,14 +13,7 @@ from histocc.dataloader.rows import BadValueError, as_paths, smallest
 from histocc.files.missing import MISSING_SPELLINGS
 from histocc.files.tables import read_chunks
 from histocc.formatter import PAD_IDX
-
-_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")
-
-
-def whole_number(text: str) -> int | None:
-    """The whole number that a text stands for (`'5'`, `'5.0'`), None if it is none."""
-    found = _WHOLE_NUMBER.fullmatch(text)
-    return None if found is None else int(found[1])
+from histocc.formatter.base import whole_number
 
 
 class CodeTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 Label: TypeAlias = "str | pd.DataFrame | pd.Series | None"
 Tokens: TypeAlias = "Sequence[float] | np.ndarray | torch.Tensor"
+
+
+# Python would also read `1_0`, `１２` and `1e1`, which are typing errors in a table.
+_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")
 
 
 class BlockFormatter(ABC):
@@ -191,6 +196,12 @@ class BlockFormatter(ABC):
         if not codes:
             raise ValueError(f"The row has no code in {self.row_columns[0]!r}: give it one, or leave the row out")
         return codes
+
+
+def whole_number(text: str) -> int | None:
+    """The whole number that a text stands for (`'5'`, `'5.0'`), None if it is none; only ASCII digits are digits."""
+    found = _WHOLE_NUMBER.fullmatch(text)
+    return None if found is None else int(found[1])
 
 
 def number_as_text(value: Any) -> str:

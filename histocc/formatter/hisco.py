@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from histocc.formatter.base import BlockFormatter, Tokens, as_list
+from histocc.formatter.base import BlockFormatter, Tokens, as_list, whole_number
 from histocc.formatter.constants import MAP_HISCO_IDX, MAP_IDX_HISCO, PAD_IDX
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class BlockyHISCOFormatter(BlockFormatter):
 
     def _code_from_cell(self, value: Any) -> str:
         try:
-            index = float(value)
+            index = float(value) if not isinstance(value, str) else float(whole_number(value.strip()))
         except (TypeError, ValueError):
             index = float("nan")
         if not index.is_integer():

@@ -196,7 +196,7 @@ def test_class_index_out_of_range(cell):
         HISCO.transform_label(hisco_row(cell))
 
 
-@pytest.mark.parametrize("cell", ["farmer", 3.5, float("inf"), "?", pd.Timestamp("1850-01-01")])
+@pytest.mark.parametrize("cell", ["farmer", 3.5, float("inf"), "?", "1_0", "１２", pd.Timestamp("1850-01-01")])
 def test_cell_that_is_no_class_index(cell):
     with pytest.raises(ValueError, match=r"is not a HISCO class index: code columns hold whole numbers"):
         HISCO.transform_label(pd.Series([cell, None, None, None, None], index=HISCO.row_columns, dtype=object))
