@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
 from histocc.errors import UsageError
-from histocc.files import run_folder
+from histocc.files import console, run_folder
 from histocc.model_assets import getModel, load_tokenizer
 from histocc.prediction import frames
 from histocc.prediction.descriptions import read_descriptions
+from histocc.prediction.finetuning import FinetuningOptions, finetune
 from histocc.prediction.fitting import FittingSize
 from histocc.prediction.loaded import FLAT, FULL, GREEDY, GREEDY_TOP_K, LoadedModel
 from histocc.prediction.loading import HISCO, load_model, untrained_model
@@ -155,7 +156,7 @@ class OccCANINE:
         self.predictor = Predictor(loaded, Precision(device, use_amp=amp).autocast)
         self.key_desc = read_descriptions(descriptions, getattr(loaded.system.formatter, "code_len", None))
         self._known = frozenset(loaded.system.codes or ())
-        self._fitting = FittingSize(print)
+        self._fitting = FittingSize(console.say)
 
     # --- What the original's users look at ----------------------------------------------------------------------------
 
@@ -307,7 +308,7 @@ class OccCANINE:
             answer = self._scores(asked, method, what)
         self.prediction_type = method
         if self.verbose:
-            print(
+            console.say(
                 f"{len(asked):,} texts, {len(asked.distinct_texts):,} of them distinct, coded by {method!r} in "
                 f"{time.perf_counter() - start:,.1f} s"
             )
@@ -315,6 +316,63 @@ class OccCANINE:
             return answer
         languages = [asked.languages[row] for row in rows] if deduplicate else None
         return frames.with_inputs(answer, [asked.inputs[row] for row in rows], languages)
+
+    def finetune(
+        self,
+        dataset: str | os.PathLike[str] | pd.DataFrame,
+        save_path: str | os.PathLike[str],
+        input_col: str,
+        language: str,
+        language_col: str | None,
+        target_cols: Sequence[str] | None = None,
+        save_interval: int = 1000,
+        log_interval: int = 10,
+        eval_interval: int = 100,
+        drop_bad_labels: bool = True,
+        allow_codes_shorter_than_block_size: bool = True,
+        share_val: float = 0.1,
+        learning_rate: float = 2e-05,
+        num_epochs: int = 3,
+        warmup_steps: int = 500,
+        seq2seq_weight: float = 0.1,
+        freeze_encoder: bool = True,
+    ) -> None:
+        """Train a new model on a table of your own, starting from this one, which stays as it is.
+
+        ``finetune.py`` does more: several processes, mixed precision, resuming.
+
+        Parameters
+        ----------
+        dataset
+            A CSV or Parquet file, or a data frame.
+        save_path
+            Folder for prepared files and checkpoints, without a run in it; `OccCANINE(save_path)` loads the new model.
+        input_col
+            Column of the descriptions.
+        language, language_col
+            The language of all rows, or the column of the languages.
+        target_cols
+            Columns of the codes; by default ``{system}_1``, ``{system}_2``, ... as far as the table has them.
+        save_interval, log_interval, eval_interval
+            Steps between checkpoints, figures of training, and evaluations.
+        drop_bad_labels
+            Leave rows that do not fit out; else they are an error.
+        allow_codes_shorter_than_block_size
+            Accept codes with fewer characters than this model's.
+        share_val
+            Share of the rows for validation.
+        learning_rate, num_epochs, warmup_steps, seq2seq_weight
+            As for ``finetune.py``; a batch is `batch_size` rows.
+        freeze_encoder
+            Train decoder and flat head alone.
+
+        Raises
+        ------
+        UsageError
+            The table cannot be used, or `save_path` has checkpoints already.
+        """
+        given = {name: value for name, value in locals().items() if name not in ("self", "dataset", "save_path")}
+        finetune(self._loaded, dataset, save_path, FinetuningOptions(**given, batch_size=self.batch_size))
 
     def _method(self, behavior: str, prediction_type: str | None) -> str:
         if prediction_type is not None:
