@@ -66,7 +66,7 @@ def test_a_file_and_a_model_with_another_alphabet(tmp_path, table, tiny_canine_c
     assert 0 < moved < 0.02
 
 
-def test_what_is_wrong_is_said_before_anything_is_written(model, table, tmp_path):
+def test_what_is_wrong_is_said_before_training(model, table, tmp_path):
     with pytest.raises(UsageError, match=r"no column own_1: name the columns of the codes with target_cols=; .*code"):
         model.finetune(table.rename(columns={"own_1": "code", "own_2": "b"}), tmp_path / "new", "text", "en", None)
     with pytest.raises(UsageError, match="has no column 'occ1'"):
@@ -74,4 +74,5 @@ def test_what_is_wrong_is_said_before_anything_is_written(model, table, tmp_path
     table.loc[0, "own_1"] = "much too long"
     with pytest.raises(UsageError, match="much too long"):
         model.finetune(table, tmp_path / "new", "text", "en", None, drop_bad_labels=False)
-    assert not (tmp_path / "new").exists()
+    # Rows that do not fit may be listed there.
+    assert not {path.name for path in (tmp_path / "new").glob("*")} & {"data_train.csv", "key.csv", "last.bin"}
