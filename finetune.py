@@ -8,6 +8,7 @@ python finetune.py --demo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -149,7 +150,10 @@ def check_arguments(options: FinetuneOptions) -> Descriptions | None:
     if is_prepared(options.save_path) and not options.overwrite:
         problems.run(check_folder, options.save_path, "--save-path")
     else:
-        checkpoints = [] if options.prepare_only or options.overwrite else CheckpointFolder(options.folder).files()
+        checkpoints = []
+        # What keeps one from looking into the folder is told with the other arguments.
+        with contextlib.suppress(OSError):
+            checkpoints = [] if options.prepare_only or options.overwrite else CheckpointFolder(options.folder).files()
         if checkpoints:
             problems.add(
                 f"{checkpoints[0]} is from a run whose {', '.join(run_folder.PREPARED_FILES)} are no longer all there: "

