@@ -101,6 +101,8 @@ def judge_split(
     report
         Gets the counts and the notes.
     """
+    import pandas as pd
+
     seen_text = np.zeros(len(table), dtype=bool)  # there are at most as many texts as rows
     seen_text[text_ids[train]] = True
     report.rows_val_seen = int(seen_text[text_ids[val]].sum())
@@ -108,7 +110,7 @@ def judge_split(
     report.codes_only_in_val = [labels.codes[i] for i in np.flatnonzero(in_val & ~in_train).tolist()]
     kept = np.concatenate([train, val])
     pairs = text_ids[kept] * (int(end_ids.max()) + 1) + end_ids[kept]
-    report.rows_duplicate = len(kept) - len(np.unique(pairs))
+    report.rows_duplicate = len(kept) - len(pd.unique(pairs))
 
     if report.rows_val_seen:
         report.notes.append(
