@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import huggingface_hub.constants
-import numpy as np
+import huggingface_hub
+import pandas as pd
 import pytest
 import torch
 
@@ -194,30 +190,23 @@ def test_published_names_win_over_files_and_files_over_other_names(cache, tmp_pa
     assert load_model("me/mine").settings.max_len == 40
 
 
-OFFLINE = """
-import json, sys
-from histocc import OccCANINE
-from transformers import CanineConfig
-model = OccCANINE("OccCANINE_s2s_mix", encoder=CanineConfig(**json.loads(sys.argv[1])), verbose=False)
-found = model(["smith", "farmer"], lang="en")
-print(json.dumps([found["hisco_1"].tolist(), found["conf"].tolist()]))
-"""
+def test_nothing_but_the_model_is_asked_for(cache, tiny_canine_config, monkeypatch):
+    """No tokenizer, no google/canine-s; and the answers are those of the same weights in a file."""
+    asked = []
+    download = huggingface_hub.hf_hub_download
 
+    def hf_hub_download(repository, name, **options):
+        asked.append((repository, name))
+        return download(repository, name, **options)
 
-def test_without_a_network_nothing_but_the_model_is_asked_for(tmp_path, tiny_canine_config):
-    """In a process of its own, with nothing in the cache but the model: no tokenizer, no google/canine-s."""
-    model = publish(tmp_path, "Christianvedel/OccCANINE_s2s_mix", "mixer", tiny_canine_config)
-    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"):
-        environment.pop(name, None)
-    command = [sys.executable, "-c", OFFLINE, json.dumps(encoder_settings(tiny_canine_config))]
-    ran = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    torch.save(model.state_dict(), tmp_path / "same.bin")
-    here = OccCANINE(tmp_path / "same.bin", encoder=tiny_canine_config, verbose=False)(["smith", "farmer"], lang="en")
-    codes, confidence = json.loads(ran.stdout)
-    assert codes == here["hisco_1"].tolist()
-    np.testing.assert_allclose(confidence, here["conf"], rtol=1e-4)  # a product of 26
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
+    model = publish(cache, "Christianvedel/OccCANINE_s2s_mix", "mixer", tiny_canine_config)
+    found = OccCANINE(encoder=tiny_canine_config, verbose=False)(TEXTS, lang="en")
+    names = ["model.safetensors", "config.json", "key.json", "chars.json"]
+    assert asked == [("Christianvedel/OccCANINE_s2s_mix", name) for name in names]
+    torch.save(model.state_dict(), cache / "same.bin")
+    here = OccCANINE(cache / "same.bin", encoder=tiny_canine_config, verbose=False)(TEXTS, lang="en")
+    pd.testing.assert_frame_equal(found, here)
 
 
 # --- Bad input --------------------------------------------------------------------------------------------------------
