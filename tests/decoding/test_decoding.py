@@ -37,6 +37,7 @@ class OnlyDecoder(torch.nn.Module):
         with torch.no_grad():
             for parameter in self.parameters():  # untrained decoders write one token only
                 parameter.add_(torch.randn_like(parameter) * 0.3)
+            self.decoder.head.bias[PAD_IDX] += 5  # which labels are full of
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_greedy(model, encoded, memory):
 
 
 def test_rounds_forbid_the_least_sure_token(model, encoded, memory):
-    forbidden = [set() for _ in range(len(encoded))]
+    forbidden, later_padding = [set() for _ in range(len(encoded))], 0
     rounds = greedy_top_k(memory, LENGTH, 4)
     for number in range(4):
         tokens, probabilities = plain.greedy(model, encoded, LENGTH, forbidden)
@@ -78,8 +79,10 @@ def test_rounds_forbid_the_least_sure_token(model, encoded, memory):
             first_pad = own.index(PAD_IDX) if PAD_IDX in own else LENGTH
             counted = [i for i, token in enumerate(own) if token != PAD_IDX or i == first_pad]
             least = min(counted, key=lambda i: sure[i])
+            later_padding += min(sure) < sure[least]
             forbidden[row].add((least, own[least]))
     assert not torch.equal(rounds.tokens[0], rounds.tokens[1])
+    assert later_padding, "a PAD that does not count was nowhere the least sure token"
 
 
 @pytest.mark.parametrize("budget", [None, 1, 20_000])
