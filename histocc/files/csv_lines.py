@@ -1,28 +1,28 @@
-"""Lines of CSV files, as pandas writes them, and rows of any length."""
+"""Rows of CSV files: written so that they are read back as they were, and read whatever the length of a value."""
 
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable, Iterator
 
 # The most that a C long holds on every system; texts are of a few dozen characters, and only a mistake is longer.
 _LONGEST_FIELD = 2**31 - 1
-_needs_quotes = re.compile('[,"\r\n]')
 
 
-def csv_field(text: str) -> str:
-    """One value as it stands in a CSV file, in quotes where it must be.
+class _Lines(list):
+    write = list.append
+
+
+def csv_text(rows: Iterable[Iterable[str]]) -> str:
+    r"""Rows as they stand in a CSV file, each with a ``\n`` at its end.
 
     Equal to what pandas and Python's csv write, but for a lone carriage return, which Python before 3.13 leaves bare
     although it would be read back as the end of the row.
     """
-    return text if _needs_quotes.search(text) is None else '"' + text.replace('"', '""') + '"'
-
-
-def csv_line(values: Iterable[str]) -> str:
-    """One row as it stands in a CSV file."""
-    return ",".join(map(csv_field, values)) + "\n"
+    lines = _Lines()
+    # With this end of a line, values with either of its characters stand in quotes.
+    csv.writer(lines, lineterminator="\r\n").writerows(rows)
+    return "".join([line[:-2] + "\n" for line in lines])
 
 
 def csv_records(lines: Iterable[str]) -> Iterator[list[str]]:

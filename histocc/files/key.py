@@ -8,7 +8,7 @@ from pathlib import Path
 
 from histocc.errors import UsageError
 from histocc.files.atomic import write_atomically
-from histocc.files.csv_lines import csv_line, csv_records
+from histocc.files.csv_lines import csv_records, csv_text
 from histocc.files.entries import shown
 from histocc.files.ordinary import IS_MISSING, fault_of_file
 
@@ -85,5 +85,5 @@ def write_key(key: Mapping[str, int], path: str | Path) -> None:
 
     Raises OSError if it cannot be written; what was there before stays.
     """
-    lines = [csv_line(KEY_COLUMNS), *(csv_line([code, str(index)]) for code, index in key.items())]
-    write_atomically(Path(path), lambda file: file.write("".join(lines).encode()))
+    text = csv_text([KEY_COLUMNS, *((code, str(index)) for code, index in key.items())])
+    write_atomically(Path(path), lambda file: file.write(text.encode()))

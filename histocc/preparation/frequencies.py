@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from histocc.files.csv_lines import csv_line
+from histocc.files.csv_lines import csv_text
 from histocc.files.run_folder import CODE_FREQUENCIES
 from histocc.preparation.diagnosis import Labels, count
 from histocc.preparation.table import Table
@@ -79,12 +79,12 @@ class Frequencies:
         """
         number_of = {code: i for i, code in enumerate(labels.codes) if self.rows[i]}
         listed = sorted(key, key=lambda code: -self.rows[number_of[code]] if code in number_of else 0)
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.write(csv_line(COLUMNS))
-            for code in listed:
-                rows = self.cells[number_of[code]] if code in number_of else np.empty(0, dtype=np.int64)
-                share = f"{len(rows) / n_rows:.6f}"
-                file.write(csv_line([code, str(len(rows)), share, _languages(table, rows), _examples(table, rows)]))
+        lines = [COLUMNS]
+        for code in listed:
+            rows = self.cells[number_of[code]] if code in number_of else np.empty(0, dtype=np.int64)
+            share = f"{len(rows) / n_rows:.6f}"
+            lines.append([code, str(len(rows)), share, _languages(table, rows), _examples(table, rows)])
+        path.write_bytes(csv_text(lines).encode())
 
 
 def _languages(table: Table, rows: np.ndarray) -> str:

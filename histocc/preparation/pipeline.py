@@ -56,7 +56,7 @@ from histocc.preparation.rejected import duplicates_notes, nothing_left, refuse,
 from histocc.preparation.report import PreparationReport
 from histocc.preparation.split import DESCRIPTION, group_split, judge_split, random_split
 from histocc.preparation.table import Table, join_tables, read_column, read_table
-from histocc.preparation.writing import SET_ASIDE, distinct_ends, write_table, write_together
+from histocc.preparation.writing import SET_ASIDE, write_table, write_together
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -270,14 +270,11 @@ def prepare(
     report.rows_short = len(np.unique(short.rows))
     header = [TEXT_COLUMN, *target_cols, LANGUAGE_COLUMN]
     # The empty string stands behind the codes, where the number -1 of a missing code finds it.
-    values = [*labels.codes, ""]
-    code_numbers = np.where(labels.ids < 0, len(labels.codes), labels.ids)
-    ends, end_ids = distinct_ends(
-        [*((values, code_numbers[:, j]) for j in range(len(target_cols))), (table.language_values, table.languages)]
-    )
+    codes = [*labels.codes, ""]
+    columns = [*((codes, labels.ids[:, j]) for j in range(len(target_cols))), (table.language_values, table.languages)]
     frequencies = Frequencies.of(labels, kept)
     report.notes += frequencies.notes()
-    judge_split(table, labels, train, val, text_ids, end_ids, report)
+    judge_split(table, labels, train, val, text_ids, report)
     if group_col is not None:
         report.notes += _group_notes(table, val, group_col)
     if all_codes_file is not None:
@@ -317,8 +314,8 @@ def prepare(
         "classes": report.classes,
     }
     files = {
-        TRAINING_ROWS: lambda path: write_table(path, header, table.texts, train, ends, end_ids, progress),
-        VALIDATION_ROWS: lambda path: write_table(path, header, table.texts, val, ends, end_ids, progress),
+        TRAINING_ROWS: lambda path: write_table(path, header, table.texts, columns, train, progress),
+        VALIDATION_ROWS: lambda path: write_table(path, header, table.texts, columns, val, progress),
         PREPARATION_FACTS: lambda path: path.write_text(
             json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8"
         ),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from histocc.errors import UsageError
-from histocc.files.csv_lines import csv_line
+from histocc.files.csv_lines import csv_text
 from histocc.files.run_folder import REJECTED_ROWS
 from histocc.formatter import BlockyFormatter
 from histocc.preparation.diagnosis import (
@@ -118,14 +118,14 @@ def write_rejected(
         for finding in findings
         for row, column in zip(finding.rows.tolist(), finding.columns.tolist())
     )
-    with path.open("w", encoding="utf-8", newline="") as file:
-        files = ["file"] if table.second is not None else []
-        file.write(csv_line([*files, "row", "column", "value", "reason", "remedy", input_col, *target_cols]))
-        for row, column, reason in faults:
-            codes = [table.code_values[i] for i in table.codes[row].tolist()]
-            value = table.texts[row] if column < 0 else codes[column]
-            where = [*([table.file_of(row)] if files else []), str(table.row_numbers[row]), names[column], value]
-            file.write(csv_line([*where, reason, REMEDIES[reason], table.texts[row], *codes]))
+    files = ["file"] if table.second is not None else []
+    lines = [[*files, "row", "column", "value", "reason", "remedy", input_col, *target_cols]]
+    for row, column, reason in faults:
+        codes = [table.code_values[i] for i in table.codes[row].tolist()]
+        value = table.texts[row] if column < 0 else codes[column]
+        where = [*([table.file_of(row)] if files else []), str(table.row_numbers[row]), names[column], value]
+        lines.append([*where, reason, REMEDIES[reason], table.texts[row], *codes])
+    path.write_bytes(csv_text(lines).encode())
 
 
 def duplicates_notes(labels: Labels, formatter: BlockyFormatter) -> list[str]:

@@ -79,7 +79,6 @@ def judge_split(
     train: np.ndarray,
     val: np.ndarray,
     text_ids: np.ndarray,
-    end_ids: np.ndarray,
     report: PreparationReport,
 ) -> None:
     """Note in `report` what makes the figures of the validation rows better or worse than those of new rows.
@@ -96,8 +95,6 @@ def judge_split(
         The rows that validate, int64.
     text_ids
         int64 [N], number of each row's text.
-    end_ids
-        int64 [N], number of each row's codes and language together.
     report
         Gets the counts and the notes.
     """
@@ -109,8 +106,9 @@ def judge_split(
     in_train, in_val = _codes_of(labels, train), _codes_of(labels, val)
     report.codes_only_in_val = [labels.codes[i] for i in np.flatnonzero(in_val & ~in_train).tolist()]
     kept = np.concatenate([train, val])
-    pairs = text_ids[kept] * (int(end_ids.max()) + 1) + end_ids[kept]
-    report.rows_duplicate = len(kept) - len(pd.unique(pairs))
+    codes_of_row = dict(enumerate(labels.ids[kept].T))
+    rows = pd.DataFrame({"text": text_ids[kept], "language": table.languages[kept], **codes_of_row})
+    report.rows_duplicate = int(rows.duplicated().sum())
 
     if report.rows_val_seen:
         report.notes.append(

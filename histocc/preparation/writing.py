@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from histocc.errors import UsageError
-from histocc.files.csv_lines import csv_field, csv_line
+from histocc.files.csv_lines import csv_text
 
 CHUNK_ROWS = 10_000
 # Fewer rows are written before a progress bar could be read.
@@ -23,12 +23,11 @@ def write_table(
     path: Path,
     header: Sequence[str],
     texts: Sequence[str],
+    columns: Sequence[tuple[Sequence[str], np.ndarray]],
     rows: np.ndarray,
-    ends: np.ndarray,
-    end_ids: np.ndarray,
     progress: bool | None = None,
 ) -> None:
-    r"""Write some rows of a table whose rows have few distinct ends.
+    r"""Write some rows of a table.
 
     Parameters
     ----------
@@ -38,17 +37,16 @@ def write_table(
         The names of the columns.
     texts
         The first value of each of N rows.
+    columns
+        Per further column its distinct values, and int [N] the number of each row's.
     rows
         int64 [n], the rows to write, in order.
-    ends
-        object array of the distinct ends as they stand in the file, from the comma after the text to the `\n`.
-    end_ids
-        int64 [N], the end of each row.
     progress
         Show a progress bar; None: for many rows.
     """
     from tqdm import tqdm
 
+    further = [(np.array(values, dtype=object), numbers) for values, numbers in columns]
     with (
         path.open("wb") as file,
         tqdm(
@@ -58,57 +56,13 @@ def write_table(
             disable=len(rows) < PROGRESS_ROWS if progress is None else not progress,
         ) as bar,
     ):
-        file.write(csv_line(header).encode())
+        file.write(csv_text([header]).encode())
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = rows[start : start + CHUNK_ROWS]
-            parts: list[str] = [""] * (2 * len(chunk))
             firsts = [texts[row] for row in chunk.tolist()]
-            joined = "".join(firsts)
-            # A search for one character each costs a quarter of one for several.
-            if "\n" in joined or "\r" in joined:
-                parts[0::2] = map(csv_field, firsts)
-            elif '"' in joined:
-                parts[0::2] = [text if "," not in text and '"' not in text else csv_field(text) for text in firsts]
-            else:
-                parts[0::2] = [text if "," not in text else f'"{text}"' for text in firsts]
-            parts[1::2] = ends[end_ids[chunk]].tolist()
-            file.write("".join(parts).encode())
+            rest = [values[numbers[chunk]].tolist() for values, numbers in further]
+            file.write(csv_text(zip(firsts, *rest)).encode())
             bar.update(len(chunk))
-
-
-def distinct_ends(columns: Sequence[tuple[Sequence[str], np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct combinations of the last columns of a table, as `write_table` takes them.
-
-    Parameters
-    ----------
-    columns
-        Per column its distinct values, and int [N] the number of each row's.
-
-    Returns
-    -------
-    tuple[np.ndarray, np.ndarray]
-        object [m] the ends, and int64 [N] the end of each row.
-    """
-    import pandas as pd
-
-    end_ids = np.zeros(len(columns[0][1]), dtype=np.int64)
-    combinations = 1
-    for values, numbers in columns:
-        if combinations * len(values) >= 2**63:
-            end_ids = pd.factorize(end_ids)[0].astype(np.int64)
-            combinations = len(end_ids)
-        end_ids = end_ids * len(values) + numbers
-        combinations *= len(values)
-    end_ids = pd.factorize(end_ids)[0]
-    # With repeated indices the last assignment stays: backwards, the first row of each end.
-    first = np.empty(end_ids.max() + 1, dtype=np.int64)
-    first[end_ids[::-1]] = np.arange(len(end_ids))[::-1]
-    parts = [
-        np.array([csv_field(value) for value in values], dtype=object)[numbers[first]] for values, numbers in columns
-    ]
-    ends = np.empty(len(first), dtype=object)
-    ends[:] = ["," + ",".join(row) + "\n" for row in zip(*(part.tolist() for part in parts))]
-    return ends, end_ids
 
 
 def write_together(

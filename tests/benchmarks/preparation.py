@@ -63,7 +63,7 @@ def timed(seconds: dict[str, np.ndarray], name: str, function):
     return wrapped
 
 
-def by_pandas(path: Path, header: list[str], texts: list[str], rows: np.ndarray, columns, _ids, progress=None) -> None:
+def by_pandas(path: Path, header: list[str], texts: list[str], columns, rows: np.ndarray, progress=None) -> None:
     """The files as pandas writes them, for comparison with `histocc.preparation.writing`."""
     frame = pd.DataFrame({header[0]: np.array(texts, dtype=object)[rows]})
     for name, (values, numbers) in zip(header[1:], columns):
@@ -92,7 +92,6 @@ def main() -> None:
             write_plain(Path(folder, "train.csv"), result.header, result.train)
             write_plain(Path(folder, "val.csv"), result.header, result.val)
 
-        ends = pipeline.distinct_ends
         print(f"{args.rows:,} rows, {args.codes:,} codes in {args.columns} columns, best of {args.repeats} runs")
         best: dict[str, np.ndarray] = {}
         for i in range(args.repeats):
@@ -105,7 +104,6 @@ def main() -> None:
                 prepare(table, "occ1", formatter, Path(folder, f"out{i}"), 0.1, language_col="language", progress=False)
             seconds["preparation"] = seconds["whole call"] - seconds["reading"] - seconds["writing"]
             with (
-                mock.patch.object(pipeline, "distinct_ends", lambda columns: (columns, ends(columns)[1])),
                 mock.patch.object(pipeline, "write_table", by_pandas),
                 stopwatch(seconds, "by pandas"),
             ):
