@@ -3,7 +3,7 @@
 import io
 
 import pandas as pd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histocc.files.csv_lines import csv_records, csv_text
@@ -11,6 +11,7 @@ from histocc.files.csv_lines import csv_records, csv_text
 VALUES = st.text(alphabet="ab,\"\r\n'; æ", max_size=5)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(VALUES, min_size=2, max_size=2), max_size=4))
 def test_read_back_as_it_was_and_as_pandas_writes_it(rows):
     text = csv_text([["c0", "c1"], *rows])
