@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Ctrl-C ends the script without a traceback while the libraries are read; `run_script` has an answer of its own.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from histocc.errors import Problems
 from histocc.files import console, run_folder
@@ -273,7 +278,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script with the arguments `argv`, those of the command line by default; return the exit code."""
     parser = build_parser()
     args = cli.parse_with_demo(parser, argv, lambda: demo_defaults(parser.parse_args(argv)))
-    return cli.run_script(finetune, FinetuneOptions.from_namespace(args))
+    options = FinetuneOptions.from_namespace(args)
+    return cli.run_script(finetune, options, options.start_timeout)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,15 @@ python train_mixer.py --demo
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Ctrl-C ends the script without a traceback while the libraries are read; `run_script` has an answer of its own.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from histocc.errors import Problems
 from histocc.files import console, run_folder
@@ -213,7 +218,8 @@ def train_mixer(options: TrainMixerOptions, processes: Processes) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script with the arguments `argv`, those of the command line by default; return the exit code."""
     args = cli.parse_with_demo(build_parser(), argv, demo_defaults)
-    return cli.run_script(train_mixer, TrainMixerOptions.from_namespace(args))
+    options = TrainMixerOptions.from_namespace(args)
+    return cli.run_script(train_mixer, options, options.start_timeout)
 
 
 if __name__ == "__main__":

@@ -336,7 +336,8 @@ class FlatTraining:
     def run(self) -> None:
         """Train to the last step, from wherever the loop stands."""
         if self.checkpoints is not None and self.loop.processes.is_main and self.data.get("tokenizer") is not None:
-            self.data["tokenizer"].save_pretrained(self.checkpoints.folder / f"{self.checkpoints.best.stem}_tokenizer")
+            place = self.checkpoints.folder / f"{self.checkpoints.best.stem}_tokenizer"
+            save_with_retry(lambda: self.data["tokenizer"].save_pretrained(place), "the tokenizer")
         self.loop.run(self._loader_of_epoch)
 
     def _loader_of_epoch(self, epoch: int) -> Iterable[Batch]:

@@ -8,6 +8,8 @@ control group, carries the few numbers that steer a run (stop requests, sums of 
 from __future__ import annotations
 
 import os
+import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,12 +22,19 @@ import torch.distributed as dist
 
 from histocc.errors import UsageError
 from histocc.files import console
+from histocc.files.torch_files import first_line
 
+_NUMBER = re.compile("[0-9]{1,18}")
 LOST_PEER = "Error: another process of this run has ended without a word"
 _FAILED = "histocc/failed"
 # Dead peers are noticed by their closed connections; the time limit is for a machine that falls silent.
 _TIMEOUT = timedelta(minutes=30)
 _LIFETIME = timedelta(days=365)
+# At the start, unless a flag says otherwise; and how much longer an answer may take than torch would wait for one.
+START_SECONDS = 60
+_HANDSHAKE_SECONDS = 5.0
+_LONGEST_WAIT = 86_400
+_LAST_PORT = 65_535
 # At the end all are within milliseconds of each other; more is a process that died there, with everything saved.
 _PARTING_SECONDS = 30.0
 _ADVICE = "start the script with torchrun, which sets these variables, or unset WORLD_SIZE for a single process"
@@ -52,12 +61,9 @@ def environment_rank() -> tuple[int, int, int]:
 
 def _environment_number(name: str, default: int | str = "") -> int:
     text = os.environ.get(name, str(default))
-    try:
-        number = int(text)
-    except ValueError:
-        number = -1
+    number = int(text) if _NUMBER.fullmatch(text) else -1
     if number < 0:
-        raise UsageError(f"the environment says {name}={text}, which is not a whole number from 0 on; {_ADVICE}")
+        raise UsageError(f"the environment says {name}={text:.60}, which is not a whole number from 0 on; {_ADVICE}")
     return number
 
 
@@ -205,18 +211,25 @@ def pick_device(local_rank: int = 0) -> torch.device:
     return device
 
 
-def start_processes() -> Processes:
+def start_processes(wait_seconds: float = START_SECONDS) -> Processes:
     """Join the run that torchrun's environment describes; a single process joins nothing.
 
-    Raises UsageError where the environment is not complete.
+    Parameters
+    ----------
+    wait_seconds
+        How long to wait for the other processes.
+
+    Raises
+    ------
+    UsageError
+        The environment is not complete, or the processes do not meet within that time.
     """
     rank, local_rank, world_size = environment_rank()
     device = pick_device(local_rank)
     if world_size == 1:
         return Processes(device=device)
     _require(world_size, "where the processes meet", "MASTER_ADDR", "MASTER_PORT")
-    _environment_number("MASTER_PORT")
-    store, rank, world_size = next(dist.rendezvous("env://", rank=rank, world_size=world_size, timeout=_TIMEOUT))
+    store = _meeting_place(rank, world_size, min(wait_seconds, _LONGEST_WAIT))
     store.set_timeout(_TIMEOUT)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
@@ -231,6 +244,48 @@ def start_processes() -> Processes:
     processes.watch = Watch(processes, dist.new_group(backend="gloo", timeout=_LIFETIME))
     processes.watch.start()
     return processes
+
+
+def _meeting_place(rank: int, world_size: int, seconds: float) -> dist.Store:
+    """The store through which the processes find each other, once all of them are there.
+
+    Raises UsageError where they are not within `seconds`, with what was tried.
+    """
+    address, port = os.environ["MASTER_ADDR"], _environment_number("MASTER_PORT")
+    if not 1 <= port <= _LAST_PORT:
+        raise UsageError(f"the environment says MASTER_PORT={port}, but ports go from 1 to {_LAST_PORT}; {_ADVICE}")
+    try:
+        socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"the environment says MASTER_ADDR={address}, but there is no machine of this name ({reason}); name the "
+            "machine of process 0"
+        ) from error
+
+    outcome: list[Any] = []
+
+    def meet() -> None:
+        timeout = timedelta(seconds=seconds)
+        try:
+            outcome.append(next(dist.rendezvous("env://", rank=rank, world_size=world_size, timeout=timeout))[0])
+        except Exception as error:
+            outcome.append(error)
+
+    # torch keeps to its time limit while it waits, but not where something else answers at the address.
+    waiting = threading.Thread(target=meet, daemon=True)
+    waiting.start()
+    waiting.join(seconds + _HANDSHAKE_SECONDS)
+    found = outcome[0] if outcome else TimeoutError(f"no answer in {seconds:g} s")
+    if not isinstance(found, Exception):
+        return found
+    tried = f"process {rank} of {world_size} tried to meet the others at MASTER_ADDR={address}, MASTER_PORT={port}"
+    if "EADDRINUSE" in str(found):
+        raise UsageError(f"{tried}, where another program listens already: choose another MASTER_PORT") from found
+    raise UsageError(
+        f"{tried}, for {seconds:g} s ({first_line(found)}). Start all of them within that time, or let them wait "
+        "longer with --start-timeout SECONDS; on several machines, MASTER_ADDR is that of process 0"
+    ) from found
 
 
 class Watch(threading.Thread):

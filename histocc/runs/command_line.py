@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from histocc.files import console
 from histocc.files.ordinary import IS_FOLDER, IS_MISSING, fault_of_file
 from histocc.processes.distributed import (
     LOST_PEER,
+    START_SECONDS,
     Processes,
     environment_rank,
     finish_processes,
@@ -32,6 +34,10 @@ from histocc.weights import PUBLISHED_MODELS
 
 Options = TypeVar("Options", bound=RunOptions)
 
+_OUT_OF_MEMORY = (
+    "Out of memory. A smaller --batch-size with --grad-accum-steps, fewer --num-workers or fewer rows need less. All "
+    "that was saved before is untouched"
+)
 LOG_INTERVAL_HELP = "steps between figures of training; at the default, at most a tenth of the run"
 
 
@@ -128,6 +134,9 @@ def add_run_arguments(parser: argparse.ArgumentParser, script: str) -> None:
     model.add_argument("--compile", action="store_true", help="compile the model with torch.compile")
     processes = parser.add_argument_group(
         "processes (torchrun's environment decides; these are accepted for old lines)"
+    )
+    processes.add_argument(
+        "--start-timeout", type=whole_number, default=START_SECONDS, help="seconds to wait at the start for the others"
     )
     processes.add_argument("--distributed", action="store_true", help="has no effect")
     processes.add_argument("--local_rank", "--local-rank", type=whole_number, default=-1, help="has no effect")
@@ -248,17 +257,33 @@ def parse_with_demo(
     return args
 
 
-def run_script(script: Callable[[Options, Processes], int], options: Options) -> int:
+def run_script(
+    script: Callable[[Options, Processes], int], options: Options, wait_seconds: float = START_SECONDS
+) -> int:
     """Start the processes, run `script`, report a failure once, and end all processes.
 
-    Returns the exit code: the script's own, 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C. One of several
-    processes does not return but ends with it.
+    Parameters
+    ----------
+    script
+        Called with the options and the processes; returns the exit code.
+    options
+        The flags.
+    wait_seconds
+        How long to wait for the other processes at the start.
+
+    Returns
+    -------
+    int
+        The exit code: the script's own, 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C. One of several
+        processes does not return but ends with it.
     """
     console.open_missing_descriptors()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     set_tf32(options.tf32)
     processes = Processes()
     try:
-        processes = start_processes()
+        processes = start_processes(wait_seconds)
         code = script(options, processes)
         finish_processes(processes)
         if processes.world_size > 1:
@@ -270,12 +295,17 @@ def run_script(script: Callable[[Options, Processes], int], options: Options) ->
         return _fail(processes, f"Error: {error}", 2)
     except NonFiniteError as error:
         return _fail(processes, f"Error: {error}", 1)
+    except MemoryError:
+        return _fail(processes, f"Error: {_OUT_OF_MEMORY}", 1)
     except torch.OutOfMemoryError as error:
         advice = "Out of GPU memory. A smaller --batch-size with --grad-accum-steps, or --use-amp, needs less."
         return _fail(processes, f"Error: {advice}\n({str(error).splitlines()[0]})", 1)
     except BaseException as error:
         if isinstance(error, SystemExit):
             raise
+        if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+            # So torch says on a CPU.
+            return _fail(processes, f"Error: {_OUT_OF_MEMORY}", 1)
         if processes.world_size > 1 and is_connection_loss(error):
             return _fail(processes, LOST_PEER, 1)
         return _fail(processes, traceback.format_exc(), 1)

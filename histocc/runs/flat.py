@@ -15,7 +15,6 @@ from histocc.dataloader.fingerprint import fingerprint
 from histocc.dataloader.flat_dataset import WIDTH_STEP
 from histocc.files import console, run_folder
 from histocc.files.atomic import save_with_retry, write_atomically
-from histocc.files.torch_files import read_torch_file
 from histocc.formatter import coding_system
 from histocc.model_assets import CANINEOccupationClassifier, encoder_settings
 from histocc.processes.distributed import Processes
@@ -25,12 +24,13 @@ from histocc.runs.options import FlatOptions
 from histocc.runs.start import Start, find_start
 from histocc.stored_model import ModelSettings, describe_model
 from histocc.trainer import AugmentationSwitch, FlatTraining, evaluate_figures
+from histocc.training.checkpoint_fit import weight_differences
 from histocc.training.compilation import allow_graphs, compiler_options
 from histocc.training.context import Plan
 from histocc.training.loop import unwrap
 from histocc.training.resume import position_of, restore
 from histocc.training.schedule import linear_schedule
-from histocc.weights import InitialWeights
+from histocc.weights import InitialWeights, read_state_dict
 
 DEFAULT_ENCODER = "google/canine-s"
 # A small encoder with random weights tells texts apart only if these are large enough, and only if the linear layer
@@ -185,7 +185,14 @@ def _test(training: FlatTraining, data: Mapping[str, Any], loss_fn: nn.Module) -
     there = context.processes.gather(best.is_file())[0]
     model = unwrap(loop.model)
     if there:
-        model.load_state_dict(read_torch_file(best))
+        weights, _ = read_state_dict(best)
+        differences = weight_differences(model, weights)
+        if differences:
+            # It was there before the run, which has never been better.
+            if context.processes.is_main:
+                console.warn(f"{best} is of another model ({differences[0]}), so no weights are tested")
+            return
+        model.load_state_dict(weights)
     figures = evaluate_figures(model, data["data_loader_test"], loss_fn, context)
     if figures is None or not context.processes.is_main:
         return

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from histocc.processes.distributed import START_SECONDS
+
 LOG_INTERVAL = 100
 WARMUP_SHARE = 0.05
 
@@ -51,6 +53,7 @@ class RunOptions:
     num_workers: int | None = None
     prefetch_factor: int | None = None
     tensorboard: bool = False
+    start_timeout: int = START_SECONDS
 
     learning_rate: float = _compared(default=2e-5)
     batch_size: int = _compared(default=512)

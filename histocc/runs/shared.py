@@ -37,6 +37,11 @@ from histocc.training.tensorboard import TensorBoardCallback
 if TYPE_CHECKING:
     from transformers import CanineModel
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 # Past this many the column of languages is hardly one of languages.
 _MOST_LANGUAGES = 64
 
@@ -44,6 +49,12 @@ _MOST_LANGUAGES = 64
 def known_languages(languages: Sequence[str]) -> list[str] | None:
     """The languages of the training data, to be told apart and noted; None where there are too many for that."""
     return list(languages) if len(languages) <= _MOST_LANGUAGES else None
+
+
+# Batches that torch has each worker prepare ahead where nobody says how many.
+_PREFETCH = 2
+# Open files of a run, of a worker (for training and for evaluation), and of a batch on its way; rounded up.
+_OPEN_FILES, _OPEN_FILES_OF_WORKER, _OPEN_FILES_OF_BATCH = 100, 16, 8
 
 
 def make_context(options: RunOptions, processes: Processes) -> RunContext:
@@ -74,9 +85,29 @@ def check_length(options: RunOptions, name: str, encoder: CanineModel) -> None:
 
 
 def workers(options: RunOptions, device: torch.device) -> Workers:
-    """Who prepares batches: as many processes as the options say, or what suits the device."""
+    """Who prepares batches: as many processes as the options say, or what suits the device.
+
+    Raises UsageError where that takes more open files than the system allows.
+    """
     number = _worker_count(options.num_workers, device)
+    _allow_open_files(number, options.prefetch_factor or _PREFETCH)
     return Workers(number, pin_memory=device.type == "cuda", prefetch_factor=options.prefetch_factor)
+
+
+def _allow_open_files(workers: int, prefetch_factor: int) -> None:
+    """Have the system allow as many open files as workers need for themselves and the batches on their way."""
+    if resource is None:
+        return
+    needed = _OPEN_FILES + workers * (_OPEN_FILES_OF_WORKER + _OPEN_FILES_OF_BATCH * prefetch_factor)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY not in (soft, hard) and hard < needed and workers:
+        raise UsageError(
+            f"--num-workers {workers} with --prefetch-factor {prefetch_factor} may have {needed:,} files open at once, "
+            f"and the system allows {hard:,} (ulimit -Hn): give fewer of either"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _worker_count(flag: int | None, device: torch.device) -> int:

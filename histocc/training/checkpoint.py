@@ -19,7 +19,7 @@ from histocc.files.console import warn
 from histocc.files.torch_files import DamagedFile, read_torch_file
 
 # What `write_atomically` and `link_or_copy` call the files of a run while they are written.
-_TEMPORARY = re.compile(r"\..+\.(bin|csv|json|png|yaml)\.\w+\.tmp")
+_TEMPORARY = re.compile(r"\..+\.(bin|csv|json|png|txt|yaml)\.\w+\.tmp")
 
 
 class CheckpointFolder:

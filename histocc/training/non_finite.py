@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from histocc.files import run_folder
-from histocc.files.atomic import save_with_retry
+from histocc.files.atomic import save_with_retry, write_atomically
 from histocc.processes.distributed import Processes
 
 _MOST_PENDING = 2
@@ -137,10 +138,11 @@ class FiniteChecks:
 
 
 def _write_rows(path: Path, rows: list[list[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["process", "row", "text", "classes"])
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["process", "row", "text", "classes"])
+    writer.writerows(rows)
+    write_atomically(path, lambda file: file.write(text.getvalue().encode("utf-8", "backslashreplace")))
 
 
 def _describe(batches: list[dict[str, Any]]) -> list[tuple[int, str, str]]:

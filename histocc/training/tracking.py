@@ -11,6 +11,7 @@ from typing import Any
 from histocc.files import console, run_folder
 from histocc.files.atomic import save_with_retry, write_atomically
 from histocc.files.ordinary import IS_MISSING, fault_of_file
+from histocc.files.torch_files import first_line
 from histocc.training.loop import Evaluation
 from histocc.training.reporting import LogFile
 
@@ -105,5 +106,8 @@ def wandb_log(step: int, row: Mapping[str, Any]) -> None:
 
 
 def wandb_callback(evaluation: Evaluation) -> None:
-    """Send the figures of an evaluation to the run that `wandb_init` started."""
-    wandb_log(evaluation.step, evaluation.figures)
+    """Send the figures of an evaluation to the run that `wandb_init` started; where that fails, a warning says so."""
+    try:
+        wandb_log(evaluation.step, evaluation.figures)
+    except Exception as error:  # Whatever a service elsewhere does to its client, training goes on.
+        console.warn(f"the figures of step {evaluation.step} did not reach Weights & Biases: {first_line(error)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ import pytest
 from histocc.errors import Problems, UsageError
 from histocc.files.folders import check_folder
 from histocc.files.lock import locked_folder
+from histocc.processes import distributed
 from histocc.runs import command_line as cli
 from histocc.runs import shared
 from histocc.runs.ranges import RANGES, check_numbers, real_number, whole_number
-from tests.running import Running, script
+from tests.running import Running, free_port, script
 
 ADVICE = "start the script with torchrun, which sets these variables, or unset WORLD_SIZE for a single process"
 
@@ -80,6 +82,57 @@ def test_an_environment_that_describes_no_run_is_one_message(environment, messag
     run = Running(script, argv(tmp_path / "run"), log=tmp_path / "log", env=environment)
     assert run.wait() == 2, run.output
     assert run.output == f"Error: the environment says {message}; {ADVICE}\n"
+
+
+MEETING = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"MASTER_PORT": "0"}, "MASTER_PORT=0, but ports go from 1 to 65535"),
+        ({"MASTER_PORT": "70000"}, "MASTER_PORT=70000, but ports go from 1 to 65535"),
+        ({"MASTER_ADDR": "nowhere.invalid"}, "MASTER_ADDR=nowhere.invalid, but there is no machine of this name"),
+        ({"MASTER_ADDR": "a" * 300}, "a, but there is no machine of this name"),
+    ],
+)
+def test_a_meeting_place_that_cannot_be_is_one_message(changed, message, argv, tmp_path):
+    run = Running(script, argv(tmp_path / "run"), log=tmp_path / "log", env=MEETING | changed)
+    assert run.wait() == 2, run.output
+    assert run.output.startswith("Error: the environment says MASTER_")
+    assert message in run.output
+    assert run.output.count("\n") == 1
+
+
+def impatient(argv: list[str]) -> int:
+    """Target: the script, with less patience for something else that answers."""
+    distributed._HANDSHAKE_SECONDS = 0.5
+    return script(argv)
+
+
+@pytest.mark.parametrize("who", ["another program", "nobody"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_that_do_not_meet_say_what_they_tried(rank, who, argv, tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        if who == "another program":
+            other.listen()
+            port = other.getsockname()[1]
+        else:
+            other.close()
+            port = free_port()
+        environment = MEETING | {"RANK": str(rank), "MASTER_PORT": str(port)}
+        flags = argv(tmp_path / "run", "--start-timeout", 1)
+        run = Running(impatient, flags, log=tmp_path / "log", env=environment)
+        assert run.wait() == 2, run.output
+    tried = f"Error: process {rank} of 2 tried to meet the others at MASTER_ADDR=127.0.0.1, MASTER_PORT={port}, "
+    assert run.output.count(tried) == 1
+    if (rank, who) == (0, "another program"):
+        assert "where another program listens already: choose another MASTER_PORT" in run.output
+    else:
+        assert "for 1 s (" in run.output
+        assert "--start-timeout SECONDS" in run.output
+    assert "Traceback" not in run.output
 
 
 @pytest.mark.parametrize("size", ["2", "abc"])
