@@ -492,7 +492,7 @@ _CHECKPOINTS: dict[str, tuple[Change, str]] = {
     "step -1": (put("step", -1), "step holds -1; a whole number from 0"),
     "step 10**30": (put("step", _HUGE), f"step holds {_HUGE}; a whole number"),
     "step of 60 digits": (put("step", 10**60), "step holds a number of about 61 digits"),
-    "step of 5,000 digits": (put("step", 10**5000), "the file is damaged .Unsupported operand"),
+    "step of 5,000 digits": (put("step", 10**5000), "the file is damaged"),
     "step a text": (put("step", "2"), "step holds '2'"),
     "step NaN": (put("step", float("nan")), "step holds nan"),
     "step True": (put("step", True), "step holds True"),

@@ -25,7 +25,8 @@ def world(tmp_path_factory) -> World:
 @pytest.fixture(scope="module")
 def answers(request, world, tmp_path_factory) -> dict[Case, Answer]:
     """The answer to each case that was chosen, asked all at once."""
-    chosen = [item.callspec.params["case"] for item in request.session.items if "answers" in item.fixturenames]
+    own = [item for item in request.session.items if item.module is request.module]
+    chosen = [item.callspec.params["case"] for item in own if "answers" in item.fixturenames]
     folder = tmp_path_factory.mktemp("cases")
     folders = [folder / str(number) for number in range(len(chosen))]
     for each in folders:
