@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import importlib
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 import torch
 
 from histocc.runs.ranges import RANGES
-from tests.attack.world import World, change_checkpoint
+from tests.attack.world import World
 
 SCRIPTS = ("train_mixer", "finetune", "train")
 FOLDER_FLAG = {"train_mixer": "--save-dir", "finetune": "--save-path", "train": "--save-dir"}
@@ -54,14 +56,21 @@ def with_flags(script: str, *flags: str) -> Callable[[World, Path], list[str]]:
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 
-def numbers() -> Iterator[Case]:
-    """Each number of each script: one too small, one too large, and a word."""
+def flags() -> Iterator[tuple[str, argparse.Action]]:
+    """Each flag of each script; one that scripts share belongs to the first of them."""
+    seen = set()
     for script in SCRIPTS:
-        parser = importlib.import_module(script).build_parser()
-        for action in parser._actions:
-            allowed = RANGES.get(action.dest)
-            if allowed is None:
-                continue
+        for action in importlib.import_module(script).build_parser()._actions:
+            if action.option_strings and action.dest not in seen:
+                seen.add(action.dest)
+                yield script, action
+
+
+def numbers() -> Iterator[Case]:
+    """Each number: one too small, one too large, and a word."""
+    for script, action in flags():
+        allowed = RANGES.get(action.dest)
+        if allowed is not None:
             flag = action.option_strings[-1]
             whole = isinstance(allowed.high, int) and action.type.__name__ == "whole_number"
             for value in (allowed.low - 1, allowed.high * 10 + 1 if whole else allowed.high + 1):
@@ -76,9 +85,8 @@ def numbers() -> Iterator[Case]:
         "--max-steps": "9" * 5000,
         "--grad-accum-steps": "1e3",
     }.items():
-        for script in SCRIPTS:
-            says = f"argument {flag}: '{value[:60]}' is not a (whole )?number"
-            yield Case(f"{flag} {value[:9]}", script, says, with_flags(script, flag, value))
+        says = f"argument {flag}: '{value[:60]}' is not a (whole )?number"
+        yield Case(f"{flag} {value[:9]}", "train", says, with_flags("train", flag, value))
 
 
 # -- texts -------------------------------------------------------------------------------------------------------------
@@ -86,17 +94,14 @@ def numbers() -> Iterator[Case]:
 
 def texts() -> Iterator[Case]:
     """Flags without a value, choices that there are not, names of files that cannot be."""
+    for script, action in flags():
+        flag = action.option_strings[-1]
+        if action.choices:
+            yield Case(f"{flag} none", script, "invalid choice: 'none'", with_flags(script, flag, "none"))
+        elif action.type is None and action.nargs in (None, "+") and action.dest != "language":
+            says = f"{flag} is given an empty text"
+            yield Case(f"{flag} ''", script, says, with_flags(script, flag, ""))
     for script in SCRIPTS:
-        parser = importlib.import_module(script).build_parser()
-        for action in parser._actions:
-            is_text = action.type is None and action.nargs in (None, "+") and not action.choices
-            if is_text and action.option_strings and action.dest != "language":
-                flag = action.option_strings[-1]
-                says = f"{flag} is given an empty text"
-                yield Case(f"{flag} ''", script, says, with_flags(script, flag, ""))
-            elif action.choices:
-                flag = action.option_strings[-1]
-                yield Case(f"{flag} none", script, "invalid choice: 'none'", with_flags(script, flag, "none"))
         yield Case("an unknown flag", script, "unrecognized arguments: --bogus", with_flags(script, "--bogus"))
     for name in ("..", "a/b", "last", "17", "x" * 256):
         says = f"--model-name is '{name[:20]}'"
@@ -211,8 +216,8 @@ def inputs() -> Iterator[Case]:
         "no rows": (content("occ1,lang,code1,code2,code3,code4,code5,code\n"), "bad.csv has no rows|no rows"),
         "another encoding": (content("occ1,lang,code\nsm\xf8r,da,61110\n".encode("latin-1")), "bad.csv"),
     }
-    for script, flags in tables.items():
-        for flag in flags:
+    for script, named in tables.items():
+        for flag in named:
             for name, (put, says) in (anywhere | odd).items():
                 yield _input(f"{flag}: {name}", script, flag, "bad.csv", put, says)
     for flag, extra in (
@@ -285,7 +290,7 @@ def _gpf_key(text: str) -> Callable[[World, Path], list[str]]:
 
 def weights() -> Iterator[Case]:
     """Files of weights to start from."""
-    flags = {"train_mixer": "--initial-checkpoint", "finetune": "--initial-checkpoint", "train": "--checkpoint-path"}
+    own = {"train_mixer": "--initial-checkpoint", "train": "--checkpoint-path"}
     files = {
         "missing": (nothing, "w.bin does not exist"),
         "a pipe": (a_pipe, "w.bin is a pipe"),
@@ -300,7 +305,7 @@ def weights() -> Iterator[Case]:
             "w.bin is no checkpoint of these models",
         ),
     }
-    for script, flag in flags.items():
+    for script, flag in own.items():
         for name, (put, says) in files.items():
             yield _input(f"{flag}: {name}", script, flag, "w.bin", put, says)
     encoder = "encoder.pooler.dense.weight"
@@ -347,8 +352,7 @@ def weights() -> Iterator[Case]:
     for name, (change, says) in states.items():
 
         def make(world: World, folder: Path, change: Callable = change) -> list[str]:
-            source = world.copy_of_run("finetune", folder / "from") / "last.bin"
-            change_checkpoint(source, change)
+            source = world.changed_run("finetune", folder / "from", change) / "last.bin"
             return [*world.argv("finetune", folder / "run"), "--initial-checkpoint", str(source)]
 
         yield Case(f"--initial-checkpoint: {name}", "finetune", says, make)
@@ -412,27 +416,23 @@ def encoders() -> Iterator[Case]:
         state["pooler.dense.bias"][3] = float("inf")
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
+    unread = "holds no encoder that can be read"
+    yield _encoder("weights cut off", "train_mixer", cut, unread)
+    yield _encoder("weights of noise", "finetune", a_header_of_noise, unread)
+    yield _encoder("pickled weights", "train", pickled, unread)
+    yield _encoder("a pipe", "train_mixer", piped, f"{unread}: config.json is a pipe")
+    yield _encoder("config.json nested without end", "finetune", deep, unread)
+    yield _encoder("an infinite weight", "train", infinite, "pooler.dense.bias holds inf; a dense tensor")
+    for name in ("no/such", "a/b/c", "not a name!", "x" * 300):
+        says = f"the encoder '{name}' is neither a local folder nor in the local cache"
+        yield Case(f"--encoder {name[:9]}", "train_mixer", says, with_flags("train_mixer", "--encoder", name))
     for script in SCRIPTS:
-        unread = "holds no encoder that can be read"
-        yield _encoder("weights cut off", script, cut, unread)
-        yield _encoder("weights of noise", script, a_header_of_noise, unread)
-        yield _encoder("pickled weights", script, pickled, unread)
-        yield _encoder("a pipe", script, piped, f"{unread}: config.json is a pipe")
-        yield _encoder("config.json nested without end", script, deep, unread)
-        yield _encoder("an infinite weight", script, infinite, "pooler.dense.bias holds inf; a dense tensor")
-        for name in ("no/such", "a/b/c", "not a name!", "x" * 300):
-            says = f"the encoder '{name}' is neither a local folder nor in the local cache"
-            yield Case(f"--encoder {name[:9]}", script, says, with_flags(script, "--encoder", name))
-        longer = with_flags(script, "--max-len", "65")
-        yield Case(
-            "texts longer than the encoder", script, "--max-len is 65, but the encoder .* has 64 positions", longer
-        )
+        says = "--max-len is 65, but the encoder .* has 64 positions"
+        yield Case("--max-len 65", script, says, with_flags(script, "--max-len", "65"))
 
 
 def _encoder(name: str, script: str, damage: Callable[[Path], object], says: str) -> Case:
     def make(world: World, folder: Path) -> list[str]:
-        import shutil
-
         shutil.copytree(world.folder / "encoder", folder / "encoder")
         damage(folder / "encoder")
         return [*world.argv(script, folder / "run"), "--encoder", str(folder / "encoder")]
@@ -625,8 +625,7 @@ def checkpoints() -> Iterator[Case]:
         for name, (change, says) in changes.items():
 
             def make(world: World, folder: Path, script: str = script, change: Change = change) -> list[str]:
-                run = world.copy_of_run(script, folder / "run")
-                change_checkpoint(run / "last.bin", change)
+                run = world.changed_run(script, folder / "run", change)
                 return [*world.argv(script, run), "--max-steps", "3"]
 
             yield Case(f"last.bin: {name}", script, says, make)
@@ -661,9 +660,8 @@ def stored() -> Iterator[Case]:
         "a pickle": (a_pickle, "last.bin: the file holds more than tensors and plain values"),
         "a list": (lambda path: torch.save([1], path), "last.bin: this is no checkpoint of a training run"),
     }
-    for script in SCRIPTS:
-        for name, (put_file, says) in files.items():
-            yield _stored(f"last.bin: {name}", script, "last.bin", put_file, says)
+    for name, (put_file, says) in files.items():
+        yield _stored(f"last.bin: {name}", "train", "last.bin", put_file, says)
     for name, (text, says) in {
         "a class of 5,000 digits": (
             f"system_code,code\na,{'9' * 5000}\n",

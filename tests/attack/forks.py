@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import json
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.running import Running
+
+Maker = Callable[[Path], Sequence[str]]
 
 AT_ONCE = 2
 PATIENCE_SECONDS = 60.0
@@ -58,59 +61,70 @@ def contents(folder: Path) -> dict[str, str]:
     return found
 
 
-def ask(argvs: Sequence[Sequence[str]], folders: Sequence[Path], log: Path) -> list[Answer]:
-    """The answers to command lines, each of which begins with the name of its script and runs in its folder."""
-    task = log.with_suffix(".json")
-    task.write_text(json.dumps([[str(folder), *argv] for argv, folder in zip(argvs, folders)]))
-    running = Running(_serve, str(task), log=log)
-    assert running.wait(len(argvs) * PATIENCE_SECONDS) == 0, running.output
-    answers = json.loads(task.with_suffix(".answers").read_text())
-    return [Answer(**answer) for answer in answers]
+def ask(makers: Sequence[Maker], folder: Path, prepare: Callable[[], object] = bool) -> list[Answer]:
+    """The answers to command lines, each made and run in a fork and in a folder of its own below `folder`.
+
+    A maker gets its folder, puts there what it likes and gives the name of a script and its arguments; `prepare` is
+    called before the first fork, for what all of them need. Both can be pickled.
+    """
+    running = Running(_serve, makers, str(folder), prepare, log=folder / "log")
+    assert running.wait(len(makers) * PATIENCE_SECONDS) == 0, running.output
+    return [Answer(**answer) for answer in json.loads((folder / "answers.json").read_text())]
 
 
-def _serve(task: str) -> int:
+def _serve(makers: Sequence[Maker], place: str, prepare: Callable[[], object]) -> int:
     """Target: fork for each command line, at most so many at once."""
-    tasks = json.loads(Path(task).read_text())
-    waiting = list(enumerate(tasks))
-    running: dict[int, tuple[int, float, dict[str, str], Path]] = {}
-    answers: list[dict[str, object]] = [{} for _ in tasks]
     for name in ("train", "train_mixer", "finetune", "histocc.runs.flat", "histocc.preparation"):
         importlib.import_module(name)
+    prepare()
+    # Forks share the memory of what is there as long as nobody counts it.
+    gc.freeze()
+    gc.disable()
+    waiting = list(enumerate(makers))
+    running: dict[int, tuple[int, float]] = {}
+    answers: list[dict[str, object]] = [{} for _ in makers]
     while waiting or running:
         while waiting and len(running) < AT_ONCE:
-            number, (folder, *argv) = waiting.pop(0)
-            before = contents(Path(folder))
-            log = Path(f"{folder}.log")
+            number, make = waiting.pop(0)
             pid = os.fork()
             if pid == 0:
-                _run(folder, argv, log)
-            running[pid] = number, time.monotonic(), before, Path(folder)
+                _run(make, Path(place) / str(number))
+            running[pid] = number, time.monotonic()
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
-            for each, (_, started, _, _) in running.items():
+            for each, (_, started) in running.items():
                 if time.monotonic() - started > PATIENCE_SECONDS:
                     os.kill(each, signal.SIGKILL)
             time.sleep(0.002)
             continue
-        number, _, before, folder = running.pop(pid)
-        after = contents(folder)
-        changed = [name for name in {*before, *after} if before.get(name) != after.get(name)]
-        output = Path(f"{folder}.log").read_text(encoding="utf-8", errors="replace")
-        answers[number] = {"code": os.waitstatus_to_exitcode(status), "output": output, "changed": sorted(changed)}
-    Path(task).with_suffix(".answers").write_text(json.dumps(answers))
+        number, _ = running.pop(pid)
+        folder = Path(place) / str(number)
+        before, after = json.loads(_beside(folder, "before").read_text()), contents(folder)
+        answers[number] = {
+            "code": os.waitstatus_to_exitcode(status),
+            "output": _beside(folder, "log").read_text(encoding="utf-8", errors="replace"),
+            "changed": sorted(name for name in {*before, *after} if before.get(name) != after.get(name)),
+        }
+    (Path(place) / "answers.json").write_text(json.dumps(answers))
     return 0
 
 
-def _run(folder: str, argv: Sequence[str], log: Path) -> None:
-    """In the fork: the script, and the end."""
+def _beside(folder: Path, name: str) -> Path:
+    return folder.with_name(f"{folder.name}.{name}")
+
+
+def _run(make: Maker, folder: Path) -> None:
+    """In the fork: what is made, the script, and the end."""
     code = 1
     try:
-        descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        descriptor = os.open(_beside(folder, "log"), os.O_CREAT | os.O_WRONLY)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        folder.mkdir()
         os.chdir(folder)
-        script: Callable[[Sequence[str]], int] = importlib.import_module(argv[0]).main
-        code = script(argv[1:])
+        name, *argv = make(folder)
+        _beside(folder, "before").write_text(json.dumps(contents(folder)))
+        code = importlib.import_module(name).main(argv)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:

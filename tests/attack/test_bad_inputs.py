@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -11,15 +13,35 @@ from tests.attack.forks import Answer, ask, contents
 from tests.attack.world import World
 
 
+@dataclass(frozen=True)
+class InWorld:
+    """Makes the inputs of a case, by its number, in a fork."""
+
+    world: Path
+    number: int
+
+    def __call__(self, folder: Path) -> list[str]:
+        return CASES[self.number].make(World(self.world), folder)
+
+
+@dataclass(frozen=True)
+class GoodRun:
+    """Makes a command line of which nothing is wrong."""
+
+    world: Path
+    script: str
+
+    def __call__(self, folder: Path) -> list[str]:
+        return World(self.world).argv(self.script, self.world / "runs" / self.script)
+
+
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> World:
+def world(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    world = World(folder)
-    runs = [folder / "runs" / script for script in SCRIPTS]
-    work = [tmp_path_factory.mktemp("start") for _ in SCRIPTS]
-    answers = ask([world.argv(script, run) for script, run in zip(SCRIPTS, runs)], work, folder / "runs" / "log")
+    World(folder).build()
+    answers = ask([GoodRun(folder, script) for script in SCRIPTS], tmp_path_factory.mktemp("start"))
     assert [answer.code for answer in answers] == [0, 0, 0], answers
-    return world
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +49,11 @@ def answers(request, world, tmp_path_factory) -> dict[Case, Answer]:
     """The answer to each case that was chosen, asked all at once."""
     own = [item for item in request.session.items if item.module is request.module]
     chosen = [item.callspec.params["case"] for item in own if "answers" in item.fixturenames]
-    folder = tmp_path_factory.mktemp("cases")
-    folders = [folder / str(number) for number in range(len(chosen))]
-    for each in folders:
-        each.mkdir()
-    argvs = [case.make(world, each) for case, each in zip(chosen, folders)]
-    before = contents(world.folder)
-    found = dict(zip(chosen, ask(argvs, folders, folder / "log")))
-    assert contents(world.folder) == before
+    before = contents(world)
+    makers = [InWorld(world, CASES.index(case)) for case in chosen]
+    prepare = World(world).read_checkpoints
+    found = dict(zip(chosen, ask(makers, tmp_path_factory.mktemp("cases"), prepare)))
+    assert contents(world) == before
     return found
 
 

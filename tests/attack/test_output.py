@@ -107,6 +107,17 @@ def test_a_run_outlives_its_terminal(argv, tmp_path):
     assert torch.load(tmp_path / "run" / "last.bin", weights_only=True)["step"] == 6
 
 
+@pytest.mark.parametrize("name", ["train", "train_mixer", "finetune"])
+def test_ctrl_c_in_the_imports_prints_nothing(name, tmp_path):
+    # In the place of the first library that takes long.
+    (tmp_path / "torch.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [sys.executable, str(ROOT / f"{name}.py"), "--demo"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == -signal.SIGINT
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 # -- full disks --------------------------------------------------------------------------------------------------------
 
 

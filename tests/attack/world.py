@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,21 @@ FEW = ["--max-len", "32", "--batch-size", "8", "--max-steps", "2", "--log-interv
 JOBS = [("farmer", "61110"), ("smith", "83110"), ("baker", "77610"), ("teacher", "13020"), ("tailor", "79100")]
 
 
+@dataclass(frozen=True)
 class World:
     """A folder with inputs that are good, and `runs/` with a finished run of each script.
 
     Parameters
     ----------
     folder
-        The folder; it is empty.
+        The folder.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
+
+    def build(self) -> None:
+        """Make the inputs."""
+        folder = self.folder
         small_encoder(folder / "encoder")
         table(folder / "train.csv", 40)
         table(folder / "val.csv", 10)
@@ -62,9 +68,20 @@ class World:
                 path.unlink()
         return target
 
+    @functools.lru_cache  # noqa: B019
+    def checkpoint(self, script: str) -> dict[str, Any]:
+        """The checkpoint of the finished run of a script; read once, for processes that change nothing or end soon."""
+        return torch.load(self.folder / "runs" / script / "last.bin", weights_only=True)
 
-def change_checkpoint(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Read a checkpoint, let `change` do what it likes with its entries, and write it again."""
-    state = torch.load(path, weights_only=True)
-    change(state)
-    torch.save(state, path)
+    def read_checkpoints(self) -> None:
+        """Read the checkpoints of all scripts, before processes are forked that need one each."""
+        for path in (self.folder / "runs").iterdir():
+            self.checkpoint(path.name)
+
+    def changed_run(self, script: str, target: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+        """The finished run of a script, copied, whose checkpoint's entries `change` does what it likes with."""
+        state = self.checkpoint(script)
+        change(state)
+        run = self.copy_of_run(script, target)
+        torch.save(state, run / "last.bin")
+        return run
