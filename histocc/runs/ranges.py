@@ -10,6 +10,7 @@ from typing import Any
 
 from histocc.errors import Problems
 from histocc.files.entries import MOST
+from histocc.training.checkpoint_schema import MOST_RATE
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -70,7 +71,7 @@ RANGES: dict[str, Range] = {
     "eval_interval": _STEPS,
     "grad_accum_steps": _MANY,
     "keep_checkpoints": _MANY,
-    "learning_rate": Range(0, 1000, "2e-05 is usual"),
+    "learning_rate": Range(0, MOST_RATE, "2e-05 is usual"),
     "local_rank": _NO_EFFECT,
     "log_interval": _STEPS,
     "max_len": Range(4, 1_048_576, "the encoder joins 4 characters to one position and needs as many"),

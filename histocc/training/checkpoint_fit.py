@@ -23,10 +23,11 @@ _MOST_DIFFERENCES = 3
 _OWN = ("fused", "foreach", "capturable", "differentiable")
 # Another way to compute the next step: it is decided by the code, not by a file.
 _SAME = ("amsgrad", "maximize", "nesterov", "decoupled_weight_decay")
+# Beyond these the next update is no number: a mean without an end, a division by nothing.
 _RANGES = {
-    "eps": entries.number(0),
-    "weight_decay": entries.number(0),
-    "betas": entries.list_of(entries.number(0, 1), 2),
+    "eps": entries.number(1e-30, 1),
+    "weight_decay": entries.number(0, 1000),
+    "betas": entries.list_of(entries.number(0, 1 - 1e-9), 2),
 }
 
 

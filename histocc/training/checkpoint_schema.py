@@ -19,6 +19,8 @@ from histocc.files.tensors import tensor
 
 ADVICE = "Move the file away to resume from an older one, or give another save folder"
 
+# The most that a flag allows too.
+MOST_RATE = 1000
 _LAST_SEED = 2**63 - 1
 _MOST_PROCESSES = 2**20
 
@@ -153,7 +155,7 @@ def _optimizer(found: Entries, content: Mapping[str, Any]) -> dict[str, Any] | N
     groups = found.take(saved, "param_groups", entries.list_of(entries.mapping), inside)
     if groups is not None and not groups:
         found.refuse(f"{inside}param_groups", groups, "at least one group of parameters")
-    rate = entries.number(0)
+    rate = entries.number(0, MOST_RATE)
     checked = []
     for i, group in enumerate(groups or ()):
         within = f"{inside}param_groups[{i}]."

@@ -587,7 +587,7 @@ _CHECKPOINTS: dict[str, tuple[Change, str]] = {
     "no params": (drop(*_GROUP, "params"), r"param_groups\[0\].params is missing"),
     "params twice": (lambda s: put(*_GROUP, "params", [0] * len(s["optimizer"]["state"]))(s), "each parameter once"),
     "params too few": (put(*_GROUP, "params", [0, 1]), "its optimizer has 2 parameters there and .* parameters here"),
-    "a rate of -1": (put(*_GROUP, "lr", -1.0), r"param_groups\[0\].lr holds -1.0; a finite number from 0 on"),
+    "a rate of -1": (put(*_GROUP, "lr", -1.0), r"param_groups\[0\].lr holds -1.0; a finite number from 0 to 1000"),
     "a rate that is NaN": (put(*_GROUP, "initial_lr", float("nan")), r"param_groups\[0\].initial_lr holds nan"),
     "betas of 5": (put(*_GROUP, "betas", (5, 5)), r"param_groups\[0\].betas\[0\] holds 5; a finite number from 0 to 1"),
     "betas a text": (put(*_GROUP, "betas", "x"), r"param_groups\[0\].betas holds 'x'; a list of length 2"),
