@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from histocc.errors import UsageError
+from histocc.files.tensors import weight_differences
 from histocc.formatter import CodingSystem
 from histocc.model_assets import (
     CANINEOccupationClassifier,
@@ -24,6 +26,7 @@ from histocc.weights import read_state_dict
 # Entries of a checkpoint.
 SYSTEM_ENTRY, MODEL_ENTRY = "coding_system", "model_settings"
 KINDS = ("mixer", "flat", "seq2seq")
+_MOST_DIFFERENCES = 3
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,10 @@ def rebuild_model(weights: Mapping[str, Tensor], entries: Mapping[str, Any], sou
     try:
         system = CodingSystem.from_plain(entries[SYSTEM_ENTRY])
         settings = ModelSettings.from_plain(entries[MODEL_ENTRY])
+        with torch.device("meta"):  # Weights of another size are refused before memory is taken for them.
+            differences = weight_differences(build_model(system, settings), weights)
+        if differences:
+            raise UsageError("; ".join(differences[:_MOST_DIFFERENCES]))
         model = build_model(system, settings)
         model.load_state_dict(weights)
     except (UsageError, RuntimeError) as error:

@@ -7,11 +7,11 @@ sparse, or one number repeated over a shape of any size.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from histocc.files.entries import Check, Unexpected
 
@@ -60,6 +60,18 @@ def tensor(
         return value.detach()
 
     return check
+
+
+def weight_differences(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """How the entries of a state dict differ from those of a model in name or shape, in words; empty if they do not."""
+    wanted = model.state_dict()
+    lines = []
+    for name, own in wanted.items():
+        if name not in weights:
+            lines.append(f"it lacks {name}")
+        elif weights[name].shape != own.shape:
+            lines.append(f"{name} is {list(weights[name].shape)} there and {list(own.shape)} here")
+    return lines + [f"it has {name:.100}, which is not here" for name in weights if name not in wanted]
 
 
 def _is_dense(value: Tensor) -> bool:

@@ -441,7 +441,7 @@ def _check_split(
         fault = file_fault(Path(val_data))
         if fault:
             problems.add(f"--val-data: {fault}")
-        elif isinstance(dataset, (str, Path)) and Path(dataset).exists() and os.path.samefile(dataset, val_data):
+        elif isinstance(dataset, (str, Path)) and os.path.exists(dataset) and os.path.samefile(dataset, val_data):
             problems.add("--val-data is the table of --dataset itself: leave it out to validate on a part of that")
     problems.raise_if_any()
 

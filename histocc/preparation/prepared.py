@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
 from histocc.errors import UsageError
-from histocc.files import run_folder
+from histocc.files import entries, run_folder
+from histocc.files.entries import Entries
+from histocc.files.ordinary import IS_MISSING, fault_of_file
 from histocc.files.run_folder import PREPARATION_FACTS, PREPARED_FILES, TRAINING_ROWS
 from histocc.files.tables import column_names
 
@@ -169,7 +171,8 @@ def check_overwrite(save_path: str | Path) -> None:
 
 def file_state(dataset: Any) -> list[int] | None:
     """Size and time of the last change of a file, which tell whether it is another one; None for a DataFrame."""
-    if not isinstance(dataset, (str, Path)):
+    # What is no ordinary file, such as a pipe, has no content that could be compared.
+    if not isinstance(dataset, (str, Path)) or fault_of_file(dataset) is not None:
         return None
     try:
         status = Path(dataset).stat()
@@ -189,10 +192,43 @@ def file_content(dataset: Any) -> str | None:
     return digest.hexdigest()
 
 
+_TEXT = entries.optional(entries.text)
+_STATE = entries.optional(entries.list_of(entries.whole(0, 2**63), 2))
+# What may stand in the notes of a preparation, of those that are compared.
+_FACTS: dict[str, entries.Check[Any]] = {
+    **dict.fromkeys(("dataset", "dataset_content", "val_data", "val_data_content", "language_map", "split_by"), _TEXT),
+    **dict.fromkeys(("input_col", "language", "language_col", "short_codes"), _TEXT),
+    **dict.fromkeys(("dataset_state", "val_data_state"), _STATE),
+    "target_cols": entries.list_of(entries.text),
+    "share_val": entries.number(0, 1),
+    "block_size": entries.whole(1),
+    "pad_codes": entries.optional(entries.flag),
+}
+
+
 def read_facts(save_path: Path) -> dict[str, Any]:
-    """What was noted when a folder was prepared; empty for folders of older versions."""
-    try:
-        facts = json.loads((save_path / PREPARATION_FACTS).read_text("utf-8"))
-    except (OSError, ValueError):
+    """What was noted when a folder was prepared and is compared later; empty for folders of older versions.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read, or an entry of it holds what is none.
+    """
+    path = save_path / PREPARATION_FACTS
+    fault = fault_of_file(path)
+    if fault == IS_MISSING:
         return {}
-    return facts if isinstance(facts, dict) else {}
+    found = Entries(path, "Restore the file, or move it away: the prepared files are then used without comparing")
+    facts: Any = None
+    if fault is None:
+        try:
+            facts = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            fault = f"cannot be read: {error}"
+    if fault is not None:
+        found.note(fault)
+    found.raise_if_any()
+    facts = found.check("all of it", facts, entries.mapping) or {}
+    checked = {name: found.check(name, facts[name], check) for name, check in _FACTS.items() if name in facts}
+    found.raise_if_any()
+    return checked

@@ -15,6 +15,7 @@ from histocc.dataloader.fingerprint import fingerprint
 from histocc.dataloader.flat_dataset import WIDTH_STEP
 from histocc.files import console, run_folder
 from histocc.files.atomic import save_with_retry, write_atomically
+from histocc.files.tensors import weight_differences
 from histocc.formatter import coding_system
 from histocc.model_assets import CANINEOccupationClassifier, encoder_settings
 from histocc.processes.distributed import Processes
@@ -24,7 +25,6 @@ from histocc.runs.options import FlatOptions
 from histocc.runs.start import Start, find_start
 from histocc.stored_model import ModelSettings, describe_model
 from histocc.trainer import AugmentationSwitch, FlatTraining, evaluate_figures
-from histocc.training.checkpoint_fit import weight_differences
 from histocc.training.compilation import allow_graphs, compiler_options
 from histocc.training.context import Plan
 from histocc.training.loop import unwrap

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from histocc.errors import UsageError
 from histocc.files import entries
 from histocc.files.entries import Check, Entries
-from histocc.files.tensors import tensor
+from histocc.files.tensors import tensor, weight_differences
 from histocc.training.checkpoint_schema import ADVICE, Checkpoint
 
 _MOST_DIFFERENCES = 3
@@ -84,18 +84,6 @@ def fit(
     schedule = _schedule(found, checkpoint, scheduler)
     found.raise_if_any()
     return FittingState(checkpoint.model, {"state": state, "param_groups": groups}, schedule)
-
-
-def weight_differences(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    """How the entries of a state dict differ from those of a model in name or shape, in words; empty if they do not."""
-    wanted = model.state_dict()
-    lines = []
-    for name, own in wanted.items():
-        if name not in weights:
-            lines.append(f"it lacks {name}")
-        elif weights[name].shape != own.shape:
-            lines.append(f"{name} is {list(weights[name].shape)} there and {list(own.shape)} here")
-    return lines + [f"it has {name:.100}, which is not here" for name in weights if name not in wanted]
 
 
 def _check_shapes(checkpoint: Checkpoint, differences: Sequence[str]) -> None:

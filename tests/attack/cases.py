@@ -672,6 +672,19 @@ def stored() -> Iterator[Case]:
     }.items():
         yield _stored(f"key.csv: {name}", "finetune", "key.csv", content(text), says)
 
+    facts: dict[str, tuple[Callable[[Path], object], str]] = {
+        "a list": (content("[1]"), r"preparation.json: the entry all of it holds \[1\]; a mapping is expected"),
+        "nested without end": (content("[" * 100_000), "preparation.json: cannot be read"),
+        "a pipe": (a_pipe, "preparation.json: is a pipe"),
+        "noise": (noise, "preparation.json: cannot be read"),
+        "columns that are a number": (content('{"target_cols": 5}'), "the entry target_cols holds 5; a list"),
+        "a share of 7": (content('{"share_val": 7}'), "the entry share_val holds 7; a finite number from 0 to 1"),
+        "a state of texts": (content('{"dataset_state": ["x", 1]}'), r"the entry dataset_state\[0\] holds 'x'"),
+        "a block size without end": (content('{"block_size": 1e99}'), "the entry block_size holds 1e.99"),
+    }
+    for name, (put_file, says) in facts.items():
+        yield _stored(f"preparation.json: {name}", "finetune", "preparation.json", put_file, says)
+
 
 def _stored(name: str, script: str, file: str, put_file: Callable[[Path], object], says: str) -> Case:
     def make(world: World, folder: Path) -> list[str]:

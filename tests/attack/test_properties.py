@@ -164,7 +164,8 @@ def with_entry(state: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict
     inner = changed
     for name in outer:
         inner = inner[name]
-    inner[last] = value
+    # An optimizer changes the tensors that it is given, which may be those of the good state.
+    inner[last] = copy.deepcopy(value)
     return changed
 
 
