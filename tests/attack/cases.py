@@ -67,15 +67,21 @@ def flags() -> Iterator[tuple[str, argparse.Action]]:
 
 
 def numbers() -> Iterator[Case]:
-    """Each number: one too small, one too large, and a word."""
+    """Each number: one too large, for the first flag of a range one too small, and words."""
+    seen = set()
     for script, action in flags():
         allowed = RANGES.get(action.dest)
-        if allowed is not None:
-            flag = action.option_strings[-1]
-            whole = isinstance(allowed.high, int) and action.type.__name__ == "whole_number"
-            for value in (allowed.low - 1, allowed.high * 10 + 1 if whole else allowed.high + 1):
-                says = rf"--{action.dest.replace('_', '-')} is {value}(\.0)?; it must lie in "
-                yield Case(f"{flag} {value}", script, says, with_flags(script, flag, str(value)))
+        if allowed is None:
+            continue
+        flag = action.option_strings[-1]
+        whole = isinstance(allowed.high, int) and action.type.__name__ == "whole_number"
+        values = [allowed.high * 10 + 1 if whole else allowed.high + 1]
+        if allowed not in seen:
+            seen.add(allowed)
+            values.append(allowed.low - 1)
+        for value in values:
+            says = rf"--{action.dest.replace('_', '-')} is {value}(\.0)?; it must lie in "
+            yield Case(f"{flag} {value}", script, says, with_flags(script, flag, str(value)))
     for flag, value in {
         "--seed": "many",
         "--batch-size": "1_0",

@@ -19,7 +19,7 @@ from tests.running import Running
 
 Maker = Callable[[Path], Sequence[str]]
 
-AT_ONCE = 2
+AT_ONCE = 3
 PATIENCE_SECONDS = 60.0
 
 
