@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from histocc.errors import Problems, UsageError
+from histocc.files.entries import shown
 from histocc.files.tables import Chunk, columns_fault, peek, read_chunks
 
 MAX_EXAMPLES = 10
@@ -177,7 +178,7 @@ class _BadCells:
             self.files.append(path)
         examples = self.examples.setdefault(kind, [])
         for row in rows[:MAX_EXAMPLES].tolist():
-            text = f"{path}, row {row}, column {column!r}: {value!r}" + (f" ({detail})" if detail else "")
+            text = f"{path}, row {row}, column {column!r}: {shown(value)}" + (f" ({detail})" if detail else "")
             examples.append((len(self.files), row, text))
         examples.sort(key=lambda example: example[:2])
         del examples[MAX_EXAMPLES:]

@@ -21,13 +21,15 @@ def without_retry_messages() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """Loading takes a moment; a bar of each process's own would only litter the output."""
+    """Loading takes a moment; a bar and a report of each process's own would only litter the output."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()

@@ -47,7 +47,7 @@ def read_key(path: str | Path) -> dict[str, int]:
 
     if "code" not in header or len(set(header)) < 2:
         raise UsageError(
-            f"The key {path} needs the columns {', '.join(KEY_COLUMNS)}, but its first row is {','.join(header)!r}"
+            f"The key {path} needs the columns {', '.join(KEY_COLUMNS)}, but its first row is {shown(','.join(header))}"
         )
     index_at = header.index("code")
     code_at = header.index("system_code") if "system_code" in header else next(i for i in (0, 1) if i != index_at)
@@ -61,10 +61,11 @@ def read_key(path: str | Path) -> dict[str, int]:
         if not index.isascii() or not index.isdigit() or len(index) > _MOST_DIGITS:
             raise UsageError(f"Row {number} of the key {path}: the class index {shown(index)} is not a whole number")
         if code in key:
-            raise UsageError(f"Row {number} of the key {path}: the code {code!r} occurs twice; remove one")
+            raise UsageError(f"Row {number} of the key {path}: the code {shown(code)} occurs twice; remove one")
         if int(index) in taken:
             raise UsageError(
-                f"Row {number} of the key {path}: the class {index} belongs to both {taken[int(index)]!r} and {code!r}"
+                f"Row {number} of the key {path}: the class {index} belongs to both {shown(taken[int(index)])} and "
+                f"{shown(code)}"
             )
         key[code] = int(index)
         taken[int(index)] = code
@@ -75,7 +76,7 @@ def read_key(path: str | Path) -> dict[str, int]:
         highest = max(taken)
         raise UsageError(
             f"The key {path} has {len(key)} codes, so their classes must be 0 to {len(key) - 1}, but the class "
-            f"{absent} is missing, and {taken[highest]!r} has the class {highest}: number them without gaps"
+            f"{absent} is missing, and {shown(taken[highest])} has the class {highest}: number them without gaps"
         )
     return key
 

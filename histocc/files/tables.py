@@ -24,6 +24,7 @@ import numpy as np
 from histocc.errors import UsageError
 from histocc.files import console
 from histocc.files.csv_lines import csv_records
+from histocc.files.entries import shown
 from histocc.files.ordinary import IS_MISSING, fault_of_file
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def columns_fault(
     if missing:
         free = [column for column in columns if column not in wanted]
         what = ", ".join(f"{column!r}{_close_names(column, free)}" for column in missing)
-        there = ", ".join(map(repr, columns[:_MOST_COLUMNS_LISTED])) + ", ..." * (len(columns) > _MOST_COLUMNS_LISTED)
+        there = ", ".join(map(shown, columns[:_MOST_COLUMNS_LISTED])) + ", ..." * (len(columns) > _MOST_COLUMNS_LISTED)
         faults.append(f"{name} has no column{'s' * (len(missing) > 1)} {what}; its columns are: {there}. {advice}")
     for column in wanted:
         times = list(columns).count(column)
@@ -355,12 +356,12 @@ def _csv_header(path: Path) -> list[str]:
         )
     if header[0].lower().startswith("sep="):
         raise UsageError(
-            f"Row 1 of {path} is {','.join(header)!r}, a note to Excel and no column name: delete this row"
+            f"Row 1 of {path} is {shown(','.join(header))}, a note to Excel and no column name: delete this row"
         )
     for separator, spoken in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and separator in header[0]:
             raise UsageError(
-                f"The values in {path} are separated by {spoken} (its first row is {header[0]!r}): "
+                f"The values in {path} are separated by {spoken} (its first row is {shown(header[0])}): "
                 f"save it with commas between the values (in Python: pandas.read_csv({path.name!r}, sep={separator!r}, "
                 f"dtype=str, keep_default_na=False).to_csv('commas.csv', index=False))"
             )
@@ -461,7 +462,7 @@ def _not_utf8(path: Path) -> UsageError:
             cell = next((cell for cell in record if any("\udc80" <= char <= "\udcff" for char in cell)), None)
             if cell is not None:
                 spelt = cell.encode("utf-8", errors="surrogateescape").decode("latin-1")
-                where = f": row {number} holds {spelt!r} in another encoding"
+                where = f": row {number} holds {shown(spelt)} in another encoding"
                 break
     return UsageError(
         f"{path} is not in UTF-8{where}. Save it as CSV in UTF-8 "

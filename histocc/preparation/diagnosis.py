@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from histocc.files.entries import shown
 from histocc.files.missing import MISSING_SPELLINGS
 from histocc.formatter import EOS_IDX, BlockyFormatter
 from histocc.preparation.table import Interner, Table
@@ -337,7 +338,7 @@ def describe(
         else:
             code = labels.codes[labels.ids[row, column]]
             detail = diagnosis.details[code] + (f", read as {code!r}" if code != value else "")
-        lines.append(f"  {where}, column {target_cols[column]!r}: {value!r} ({detail})")
+        lines.append(f"  {where}, column {target_cols[column]!r}: {shown(value)} ({detail})")
     if len(finding.rows) > EXAMPLES:
         lines.append(f"  and {len(finding.rows) - EXAMPLES:,} more")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ import numpy as np
 from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
 from histocc.errors import Problems, UsageError
 from histocc.files import console
+from histocc.files.entries import shown
 from histocc.files.folders import check_folder
 from histocc.files.key import read_key, write_key
 from histocc.files.languages import LanguageNames, read_language_map
@@ -506,7 +507,7 @@ def _add_codes(
             raise UsageError(f"Cannot read --all-codes-file {path}: {error}") from None
     else:
         name, codes = read_column(path, column, ALL_CODES_COLUMNS)
-        source = f"column {name!r}"
+        source = f"column {shown(name)}"
     # `?` is the class of rows without a first code, so a list of codes may name it.
     codes = [code for code in map(str.strip, codes) if code == UNKNOWN_CODE or not spelling.is_missing(code)]
     if not codes:
@@ -520,7 +521,7 @@ def _add_codes(
     if unfit:
         notes.append(
             f"Warning: {count(len(unfit), 'code')} of {path} cannot be written in a block of {formatter.block_size}, "
-            f"such as {unfit[0]!r}: is it the right column (--all-codes-col)?"
+            f"such as {shown(unfit[0])}: is it the right column (--all-codes-col)?"
         )
     return notes
 
