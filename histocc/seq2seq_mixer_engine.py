@@ -274,7 +274,7 @@ def _loop_of_caller(
     )
     plan = Plan(**{**vars(plan), "grad_accum_steps": grad_accum_steps, "keep_checkpoints": keep_checkpoints})
     callbacks = [wandb_callback] if log_wandb else []
-    key = getattr(getattr(data_loaders["data_loader_train"], "dataset", None), "map_code_label", None)
+    key = _key_of(data_loaders["data_loader_train"])
     loop = build_loop(
         model,
         data_loaders.get("data_loader_val"),
@@ -288,6 +288,15 @@ def _loop_of_caller(
     )
     loop.step = current_step
     return loop
+
+
+def _key_of(data: Any) -> Any:
+    """The key of a loader's data set, which may be a subset of another; None where there is none."""
+    while not hasattr(data, "map_code_label"):
+        if not hasattr(data, "dataset"):
+            return None
+        data = data.dataset
+    return data.map_code_label
 
 
 def build_loop(
