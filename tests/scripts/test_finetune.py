@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,26 @@ def test_a_key_that_changes_under_a_run(arguments, tmp_path, capsys):
     code, out, _ = outcome(capsys, [*arguments, "--max-steps", "3"])
     assert code == 0
     assert "Warning: 1 codes of the key, as '61115', have another class than when" in out
+
+
+def test_a_folder_that_the_original_prepared(golden, tiny_encoder_folder, tmp_path, capsys):
+    """Its key has a class for the empty code, whose name in its checkpoints is a number that is none."""
+    original = golden / "finetune_prepare" / "two_cols_missing"
+    shutil.copytree(original / "expected", tmp_path / "run")
+    argv = [
+        *("--dataset", original / "input.csv", "--target-cols", "hisco_1", "hisco_2", "--keep-prepared"),
+        *("--save-path", tmp_path / "run", "--encoder", tiny_encoder_folder, *FEW_STEPS),
+    ]
+    assert outcome(capsys, argv)[0] == 0
+    last = tmp_path / "run" / "last.bin"
+    state = load(last)
+    assert state["key"][""] == 2
+    state["key"] = {float("nan") if code == "" else code: index for code, index in state["key"].items()}
+    torch.save(state, last)
+    code, out, err = outcome(capsys, [*argv, "--max-steps", "3"])
+    assert code == 0, err
+    assert "step 2, from" in out
+    assert "have another class" not in out
 
 
 def test_codes_that_are_lists(arguments, tmp_path, capsys):
