@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -185,7 +186,7 @@ class OccCANINE:
         """Codes to tokens and back."""
         return self.predictor.formatter
 
-    @property
+    @cached_property
     def tokenizer(self) -> Any:
         """CANINE's tokenizer; predictions do without it."""
         return load_tokenizer()
