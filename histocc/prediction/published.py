@@ -68,7 +68,8 @@ def fetch_weights(repository: str, force_download: bool = False) -> Path:
         if path is not None:
             return path
     raise UsageError(
-        f"the model {repository} is not in the local cache and could not be fetched from the Hugging Face hub: "
-        f"neither {' nor '.join(WEIGHT_FILES)} is there. Fetch it once on a machine with network access "
-        f"(huggingface-cli download {repository}) and copy its folder, or give the path of a file with hf=False"
+        f"the model {repository} is neither a file or folder here nor in the local cache, and could not be fetched "
+        f"from the Hugging Face hub, which has neither {' nor '.join(WEIGHT_FILES)} of it or cannot be reached. "
+        f"Correct the path, or fetch it once on a machine with network access (huggingface-cli download {repository}) "
+        "and give its folder"
     )

@@ -219,9 +219,9 @@ def write(folder, content):
 
 
 def test_names_that_lead_nowhere(cache, tmp_path):
-    with pytest.raises(UsageError, match=r"OccCANINE_s2s is not in the local cache and could not be fetched.*hf=False"):
+    with pytest.raises(UsageError, match=r"OccCANINE_s2s is neither a file or folder here nor in the local cache"):
         load_model("OccCANINE_s2s")
-    with pytest.raises(UsageError, match=r"me/none is not in the local cache and could not be fetched"):
+    with pytest.raises(UsageError, match=r"me/none is neither a file or folder here .*Correct the path"):
         load_model("me/none")
     with pytest.raises(UsageError, match=r"there is no such checkpoint .*published model: OccCANINE, OccCANINE_s2s,"):
         load_model("OccCANINE_s2s_mxi")
