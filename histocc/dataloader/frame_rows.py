@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from histocc.dataloader.encoding import LanguagePrefixes, codepoints_of
+from histocc.dataloader.encoding import UNKNOWN_LANGUAGE, LanguagePrefixes, codepoints_of
 from histocc.dataloader.rows import BadValueError, TextColumn
 from histocc.dataloader.texts import Texts
 from histocc.errors import UsageError
@@ -46,8 +46,9 @@ class FrameRows:
         return len(self.frame)
 
     def texts(self, rows: np.ndarray) -> Texts:
-        """Texts and languages of some rows."""
-        strings, languages = self._cells("occ1", rows), self._cells("lang", rows)
+        """Texts and languages of some rows; a missing language is `unk`."""
+        strings = self._cells("occ1", rows)
+        languages = [name if name.strip() else UNKNOWN_LANGUAGE for name in self._cells("lang", rows)]
         index = {language: i for i, language in enumerate(dict.fromkeys(languages))}
         return Texts(
             codepoints_of("".join(strings)),

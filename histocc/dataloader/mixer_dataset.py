@@ -580,6 +580,8 @@ class OccDatasetMixerInMemMultipleFiles(CodedRows):
     def _noisy_record(self, record: Any, draws: Draws | None) -> tuple[str, str]:
         """Text and language of a record, with the noise of training where there are `draws`."""
         occ_descr, lang = cell_text(record, "occ1"), cell_text(record, "lang")
+        if not lang.strip():
+            lang = UNKNOWN_LANGUAGE
         if draws is None:
             return occ_descr, lang
         if self._joins_descriptions() and draws.uniform(ADD_DESCRIPTION)[0] < self.description_prob:

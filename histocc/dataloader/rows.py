@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
 from histocc.errors import Problems, UsageError
 from histocc.files.entries import shown
 from histocc.files.tables import Chunk, columns_fault, peek, read_chunks
@@ -135,6 +136,8 @@ class Table:
         Cells with a code behind a row's first missing one, which are not in `labels`.
     blank_texts
         Rows without a description.
+    blank_languages
+        Rows without a language, which are taken for `unk`.
     """
 
     text: TextColumn
@@ -143,6 +146,7 @@ class Table:
     labels: np.ndarray
     hidden_codes: int = 0
     blank_texts: int = 0
+    blank_languages: int = 0
 
     def notes(self) -> list[str]:
         """What the owner of the files should know, a line each."""
@@ -151,6 +155,8 @@ class Table:
             lines.append(f"codes behind a row's first empty code column, which are not read: {self.hidden_codes:,}")
         if self.blank_texts:
             lines.append(f"rows without a description: {self.blank_texts:,}")
+        if self.blank_languages:
+            lines.append(f"rows without a language, taken for {UNKNOWN_LANGUAGE}: {self.blank_languages:,}")
         return lines
 
 
@@ -257,7 +263,8 @@ def read_table(
 ) -> Table:
     """Read CSV or Parquet files, one after the other, in chunks.
 
-    Text is text: `nan`, `NA` or `42` stay what they are; only an empty cell is empty. Other columns are not kept.
+    Text is text: `nan`, `NA` or `42` stay what they are; only an empty cell is empty. A blank language is `unk`. Other
+    columns are not kept.
 
     Parameters
     ----------
@@ -293,7 +300,7 @@ def read_table(
     language_ids: dict[str, int] = {}
     language_parts: list[np.ndarray] = []
     label_parts: list[np.ndarray] = []
-    hidden_codes = blank_texts = 0
+    hidden_codes = blank_texts = blank_languages = 0
     for path in as_paths(paths):
         try:
             for chunk in read_chunks(path, columns):
@@ -302,6 +309,9 @@ def read_table(
                 if not all(map(str.strip, texts)):
                     blank_texts += sum(not text.strip() for text in texts)
                 names, index = chunk[language_column].distinct()
+                blank = np.array([not name.strip() for name in names], dtype=bool)
+                blank_languages += int(blank[index].sum())
+                names = [name if name.strip() else UNKNOWN_LANGUAGE for name in names]
                 ids = np.array([language_ids.setdefault(name, len(language_ids)) for name in names], dtype=np.int32)
                 language_parts.append(smallest(ids[index]))
                 labels, hidden = _labels(chunk, code_columns, lookup, gap_ends_row, require_code, bad, path)
@@ -318,6 +328,7 @@ def read_table(
         smallest(np.concatenate(label_parts)),
         hidden_codes,
         blank_texts,
+        blank_languages,
     )
 
 

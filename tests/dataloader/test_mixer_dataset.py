@@ -254,7 +254,26 @@ def test_blank_descriptions_train(tmp_path):
     path.write_text("occ1,lang,code1,code2,code3,code4,code5\n,en,5,,,,\n ,,5,,,,\n", encoding="utf-8")
     dataset = hisco(path, alt_prob=1.0)  # no words to insert here
     assert dataset.batch(np.arange(2), 0)["input_ids"].shape == (2, 64)
-    assert hisco(path, training=False)[1]["occ1"] == "[SEP] "
+    assert hisco(path, training=False)[1]["occ1"] == "unk[SEP] "
+
+
+def test_rows_without_a_language_are_of_an_unknown_one_however_they_are_read(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("occ1,lang,code1,code2,code3,code4,code5\na,en,5,,,,\nb,,5,,,,\nc, ,5,,,,\nd,unk,5,,,,\n")
+    dataset = hisco(path, training=False)
+    assert dataset.languages == ["en", "unk"]
+    assert dataset.notes == ["rows without a language, taken for unk: 2"]
+    assert [dataset[i]["occ1"] for i in range(4)] == ["en[SEP]a", "unk[SEP]b", "unk[SEP]c", "unk[SEP]d"]
+
+    class OneByOne(OccDatasetMixerInMemMultipleFiles):
+        def _get_record(self, item):
+            return super()._get_record(item).assign(lang=None)
+
+    own = OneByOne(path, hisco_blocky5(), None, 64, 1919, training=False)
+    assert own[0]["occ1"] == "unk[SEP]a"
+    dataset.frame.loc[0, "lang"] = np.nan
+    assert dataset[0]["occ1"] == "unk[SEP]a"
+    assert dataset.languages == ["unk"]
 
 
 def test_a_data_set_can_be_pickled(rows_csv):
