@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -19,7 +18,18 @@ from histocc.formatter import PAD_IDX
 from histocc.layers.masking import create_mask
 from histocc.loss import LossMixer
 from histocc.metrics.accuracies import flat_rows_correct, order_invariant_hits
-from histocc.metrics.code_sets import CodeSetMetrics, EvaluatedCodes, figures_of, summarise
+from histocc.metrics.code_sets import ClassSetMetrics, CodeSetMetrics, EvaluatedCodes
+from histocc.metrics.details import (
+    DECODED,
+    DETAILS,
+    FLAT,
+    TEACHER_FORCED,
+    Details,
+    columns_of,
+    summarise_heads,
+    worst_mistakes,
+)
+from histocc.metrics.mistakes import CodeMistakes
 from histocc.metrics.one_answer import AnswerCounts
 from histocc.training.batches import Batch, dense_classes
 from histocc.training.checkpoint import CheckpointFolder
@@ -373,13 +383,20 @@ def evaluate_figures(
     context: RunContext,
     codes: EvaluatedCodes | None = None,
 ) -> dict[str, Any] | None:
-    """All figures of an evaluation by their names in ``logs.csv``, equal on all processes; see `add_up_batches`."""
+    """All figures of an evaluation by their names in ``logs.csv``, equal on all processes; see `add_up_batches`.
+
+    Under `DETAILS` they have what is known beyond these.
+    """
     blocks = _blocks_of(loss_fn, data_loader)
     length = blocks.number * blocks.size
     answers = AnswerCounts()
-    sets = None if codes is None else codes.counter()
-    languages = None if codes is None or codes.language_index is None else codes.language_index.to(context.device)
-    decoded = None if codes is None or codes.decoded is None else codes.decoded.to(context.device)
+    given = EvaluatedCodes() if codes is None else codes
+    decoded = None if given.decoded is None else given.decoded.to(context.device)
+    mistakes = None if codes is None else CodeMistakes()
+    flat = ClassSetMetrics(given.groups)
+    sets = (
+        None if codes is None else CodeSetMetrics(given.formatter, given.groups, mistakes if decoded is None else None)
+    )
     to_decode: list[tuple[Tensor, ...]] = []
 
     def sums_of_batch(batch: Batch) -> list[Tensor]:
@@ -389,21 +406,25 @@ def evaluate_figures(
         predicted = out_seq2seq[:, :length].argmax(-1)
         target = batch["targets_seq2seq"][:, 1 : length + 1]
         rows_correct, hits = order_invariant_hits(predicted, target, blocks.number, blocks.size)
+        rows = batch.get("rows")
         if sets is not None:
-            sets.update(predicted, target, None if languages is None else languages[batch["rows"]])
+            sets.update(predicted, target, rows)
+        flat.update(out_linear, batch["targets_linear"], rows)
         answers.update(out_linear, batch["targets_linear"])
         if decoded is not None:
-            chosen = decoded[batch["rows"]].nonzero()[:, 0]
-            parts = (batch["input_ids"], batch["attention_mask"], target, batch["rows"])
+            chosen = decoded[rows].nonzero()[:, 0]
+            parts = (batch["input_ids"], batch["attention_mask"], target, rows)
             to_decode.append(tuple(part[chosen] for part in parts))
         size = len(target)
         means = (losses["loss"], losses["loss_linear"], losses["loss_seq2seq"])
-        flat = flat_rows_correct(out_linear, batch["targets_linear"])
-        above, true = out_linear.float().sigmoid() > 0.5, batch["targets_linear"].bool()
-        flat_codes = ((above & true).sum(), above.sum(), true.sum())
-        return [*(mean * size for mean in means), rows_correct, hits, flat, *flat_codes]
+        return [
+            *(mean * size for mean in means),
+            rows_correct,
+            hits,
+            flat_rows_correct(out_linear, batch["targets_linear"]),
+        ]
 
-    names = ("loss", "linear", "seq2seq", "seq", "token", "flat", "flat_right", "flat_predicted", "flat_true")
+    names = ("loss", "linear", "seq2seq", "seq", "token", "flat")
     totals = add_up_batches(model, data_loader, names, sums_of_batch, context)
     if totals is None:
         return None
@@ -416,27 +437,25 @@ def evaluate_figures(
         "token_acc": 100 * sums["token"] / (rows * blocks.number),
         "flat_acc": sums["flat"] / rows,
     }
-    if sets is not None:
-        figures |= _summary(sets, context)
+    counts = {} if sets is None else {TEACHER_FORCED: sets.counts()}
     if decoded is not None:
+        counter = CodeSetMetrics(given.formatter, given.groups, mistakes)
         # Together, since each token of a batch costs a pass through the decoder, however few rows it has.
-        by_decoding = _summary(_decode(model, to_decode, codes.counter(), languages, context), context)
-        groups = {name: by_decoding.pop(name) for name in ("by_codes", "by_language")}
-        figures |= {f"decoded_{name}": value for name, value in by_decoding.items()}
-        figures |= {f"by_decoded_{name.removeprefix('by_')}": group for name, group in groups.items()}
-    counts = [rows, sums["flat"], sums["flat_right"], sums["flat_predicted"], sums["flat_true"]]
-    flat_figures = figures_of(np.array([round(count) for count in counts]))
-    figures |= {f"flat_{name}": value for name, value in flat_figures.items() if name != "rows"}
-    return figures | answers.figures(context.processes) | {"rows": rows, "eval_seconds": round(seconds, 2)}
+        counts[DECODED] = _decode(model, to_decode, counter, context).counts()
+    counts[FLAT] = flat.counts()
+    heads = summarise_heads(counts, given.groups, context.processes)
+    worst = None
+    if mistakes is not None:
+        worst = worst_mistakes(
+            mistakes, TEACHER_FORCED if decoded is None else DECODED, given.text_of, context.processes
+        )
+    figures |= columns_of(heads) | answers.figures(context.processes)
+    return figures | {"rows": rows, "eval_seconds": round(seconds, 2), DETAILS: Details(heads, worst)}
 
 
 @torch.no_grad()
 def _decode(
-    model: nn.Module,
-    lots: Sequence[tuple[Tensor, ...]],
-    counter: CodeSetMetrics,
-    languages: Tensor | None,
-    context: RunContext,
+    model: nn.Module, lots: Sequence[tuple[Tensor, ...]], counter: CodeSetMetrics, context: RunContext
 ) -> CodeSetMetrics:
     """Count what greedy decoding makes of lots of rows: ids, mask, target tokens [n, K*S] and places of the rows."""
     if lots:
@@ -444,12 +463,8 @@ def _decode(
             if len(rows):
                 with context.precision.autocast():
                     tokens = greedy_decode(DecoderMemory.of(model, ids, mask), target.shape[1] + 2).tokens[:, 1:-1]
-                counter.update(tokens, target, None if languages is None else languages[rows])
+                counter.update(tokens, target, rows)
     return counter
-
-
-def _summary(sets: CodeSetMetrics, context: RunContext) -> dict[str, Any]:
-    return summarise({name: context.processes.sum_array(array) for name, array in sets.counts().items()})
 
 
 def _all_losses(out_seq2seq: Tensor, out_linear: Tensor, batch: Batch, loss_fn: Any) -> dict[str, Tensor]:

@@ -14,6 +14,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from histocc.files import console, run_folder
 from histocc.files.atomic import save_with_retry
+from histocc.metrics.code_sets import ClassSetMetrics, EvaluatedCodes
+from histocc.metrics.details import DETAILS, FLAT, Details, columns_of, summarise_heads, worst_mistakes
+from histocc.metrics.mistakes import CodeMistakes
 from histocc.metrics.one_answer import AnswerCounts
 from histocc.training import plots
 from histocc.training.batches import Batch, multi_hot
@@ -104,27 +107,42 @@ def eval_model(
 
 
 def evaluate_figures(
-    model: nn.Module, data_loader: Iterable[Batch], loss_fn: nn.Module, context: RunContext
-) -> dict[str, float] | None:
-    """All figures of an evaluation by their names in ``logs.csv``, equal on all processes; see `add_up_batches`."""
+    model: nn.Module,
+    data_loader: Iterable[Batch],
+    loss_fn: nn.Module,
+    context: RunContext,
+    codes: EvaluatedCodes | None = None,
+) -> dict[str, Any] | None:
+    """All figures of an evaluation by their names in ``logs.csv``, equal on all processes; see `add_up_batches`.
+
+    Under `DETAILS` they have what is known beyond these.
+    """
     answers = AnswerCounts()
+    given = EvaluatedCodes() if codes is None else codes
+    mistakes = CodeMistakes() if given.names else None
+    sets = ClassSetMetrics(given.groups, mistakes, given.names)
 
     def sums_of_batch(batch: Batch) -> list[Tensor]:
         logits = _forward(model, batch)
         targets = _targets(batch, logits.shape[1])
         answers.update(logits, targets)
+        sets.update(logits, targets, batch.get("rows"))
         return [_loss(logits, targets, loss_fn) * len(targets), _exact_matches(logits, targets)]
 
     totals = add_up_batches(model, data_loader, ("loss", "correct"), sums_of_batch, context)
     if totals is None:
         return None
     sums, rows, seconds = totals
+    heads = summarise_heads({FLAT: sets.counts()}, given.groups, context.processes)
+    worst = None if mistakes is None else worst_mistakes(mistakes, FLAT, given.text_of, context.processes)
     return {
         "val_loss": sums["loss"] / rows,
         "val_acc": sums["correct"] / rows,
+        **columns_of(heads),
         **answers.figures(context.processes),
         "rows": rows,
         "eval_seconds": round(seconds, 2),
+        DETAILS: Details(heads, worst),
     }
 
 
@@ -259,6 +277,8 @@ class FlatTraining:
         Processes, precision, stop, folder and seed.
     model_name
         Names the files of weights.
+    codes
+        How an evaluation counts sets of codes.
     on_evaluation
         More callbacks on evaluation.
     save_extra
@@ -279,6 +299,7 @@ class FlatTraining:
         context: RunContext,
         model_name: str,
         *,
+        codes: EvaluatedCodes | None = None,
         on_evaluation: Sequence[OnEvaluation] = (),
         save_extra: Mapping[str, Any] | None = None,
         verbose: bool = True,
@@ -297,7 +318,7 @@ class FlatTraining:
         plain_model = unwrap(model)
 
         def evaluate_now() -> dict[str, float] | None:
-            figures = evaluate_figures(plain_model, data["data_loader_val"], loss_fn, context)
+            figures = evaluate_figures(plain_model, data["data_loader_val"], loss_fn, context, codes)
             return None if figures is None else {**figures, "augmented": int(self.augmented)}
 
         self.loop = TrainingLoop(

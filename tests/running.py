@@ -148,6 +148,11 @@ def table(path: Path, rows: int) -> Path:
     return path
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """What is in each file of a folder and of those in it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def command(save_dir: Path, encoder: Path, train: Path, val: Path, *more: object) -> list[str]:
     """A command line of train_mixer.py for a run of seconds; flags in `more` win."""
     argv = ["--save-dir", save_dir, "--encoder", encoder, "--train-data", train, "--val-data", val]

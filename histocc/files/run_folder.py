@@ -18,6 +18,10 @@ _STEP_CHECKPOINT = re.compile(r"([0-9]+)\.bin")
 # Figures.
 LOG: Final = "logs.csv"
 GROUP_LOG: Final = "logs_by_group.csv"
+METRICS: Final = "metrics"
+REPORT: Final = "report.html"
+CARD: Final = "README.md"
+RUN_FACTS: Final = "run.json"
 BAD_BATCH: Final = "bad_batch.csv"
 TEST_FIGURES: Final = "test.json"
 
@@ -45,6 +49,11 @@ PREPARATION_FACTS: Final = "preparation.json"
 def step_checkpoint(step: int) -> str:
     """The name of the checkpoint of one optimizer step, ``<step>.bin``."""
     return f"{step}{CHECKPOINT_SUFFIX}"
+
+
+def metrics_file(step: int) -> str:
+    """The name, below `METRICS`, of the file with all figures of the evaluation at one optimizer step."""
+    return f"{step}.json"
 
 
 def step_of(name: str) -> int | None:

@@ -7,19 +7,21 @@ free-running) is up to the caller.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-# What is counted per group of rows, in the order of the arrays of `CodeSetMetrics.counts`.
-COUNTED = ("rows", "exact", "true_positive", "predicted", "true")
+from histocc.metrics.mistakes import CodeMistakes
+from histocc.metrics.row_groups import GroupCounts, RowGroups
 
 # Rows that may wait on the device; past this they are counted, so that memory does not grow with the data.
 _MAX_PENDING_ROWS = 2**18
+# Most predicted classes of a row that are looked at to find out which are confused.
+_CLASSES_OF_ROW = 5
 
 
 class BlockDecoder(Protocol):
@@ -33,7 +35,7 @@ class BlockDecoder(Protocol):
 
 
 class CodeSetMetrics:
-    """Counts of right, predicted and true codes: over all rows, by number of true codes, by language.
+    """Counts of right, predicted and true codes, by groups of rows.
 
     `update` only keeps the tokens, as int16 on their device, so that it costs no host synchronisation; they are
     fetched and decoded in `counts`, or once every 2**18 rows.
@@ -42,62 +44,53 @@ class CodeSetMetrics:
     ----------
     formatter
         Gives `max_num_codes` (K), `block_size` (S) and `decode_block`.
-    languages
-        Distinct languages, in the order that `language_index` refers to; None: none are told apart.
+    groups
+        The groups of rows to tell apart, beside those by number of true codes; None for no others.
+    mistakes
+        Counts which codes are confused, where it is given.
     """
 
-    def __init__(self, formatter: BlockDecoder, languages: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, formatter: BlockDecoder, groups: RowGroups | None = None, mistakes: CodeMistakes | None = None
+    ) -> None:
         self._formatter = formatter
-        self._languages = list(languages or [])
+        self._mistakes = mistakes
         self._code_of_block: dict[bytes, int] = {}
         self._code_ids: dict[str, int] = {}
         self._pending: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self._pending_rows = 0
-        groups = ["all", "codes/1", "codes/2", "codes/3+", *(f"language/{name}" for name in self._languages)]
-        self._counts = {group: np.zeros(len(COUNTED), dtype=np.int64) for group in groups}
+        self._counts = GroupCounts(groups)
 
-    def update(self, pred_tokens: Tensor, target_tokens: Tensor, language_index: Tensor | None = None) -> None:
-        """Note a batch: tokens without BOS and EOS, integer [B, K*S], and the rows' languages, integer [B].
+    def update(self, pred_tokens: Tensor, target_tokens: Tensor, rows: Tensor | None = None) -> None:
+        """Note a batch: tokens without BOS and EOS, integer [B, K*S], and the rows' places in the data set, [B].
 
-        Raises ValueError if languages are told apart and `language_index` is missing.
+        `counts` raises ValueError if the places are missing although groups or mistakes ask for them.
         """
-        if self._languages and language_index is None:
-            raise ValueError("language_index is needed, since the metrics were made with languages")
-        languages = None if language_index is None else language_index.to(torch.int16)
-        self._pending.append((pred_tokens.to(torch.int16), target_tokens.to(torch.int16), languages))
+        self._pending.append((pred_tokens.to(torch.int16), target_tokens.to(torch.int16), rows))
         self._pending_rows += len(pred_tokens)
         if self._pending_rows >= _MAX_PENDING_ROWS:
             self._count_pending()
 
-    def counts(self) -> dict[str, np.ndarray]:
-        """Counts so far: group of rows -> int64 [5], the numbers named in `COUNTED`.
-
-        Groups: `all`; `codes/1`, `codes/2`, `codes/3+` (true codes of the row); `language/<name>` for each language.
-        The groups and their order depend on `languages` alone, so that the counts of several processes can be added.
-        """
+    def counts(self) -> np.ndarray:
+        """Counts so far, as `GroupCounts.array`."""
         self._count_pending()
-        return {group: counts.copy() for group, counts in self._counts.items()}
+        return self._counts.array.copy()
 
     def _count_pending(self) -> None:
         if not self._pending:
             return
-        pred, target, languages = zip(*self._pending)
+        pred, target, rows = zip(*self._pending)
         self._pending, self._pending_rows = [], 0
         pred_ids, true_ids = (self._code_sets(torch.cat(tokens).cpu().numpy()) for tokens in (pred, target))
+        places = None if rows[0] is None else torch.cat(rows).cpu().numpy()
 
         found = (pred_ids[:, :, None] == true_ids[:, None, :]) & (pred_ids[:, :, None] >= 0)
         true_positive = found.sum(axis=(1, 2))
         n_pred, n_true = (pred_ids >= 0).sum(axis=1), (true_ids >= 0).sum(axis=1)
         exact = (true_positive == n_pred) & (true_positive == n_true)
-        per_row = np.stack([np.ones_like(n_true), exact, true_positive, n_pred, n_true], axis=1)
-
-        self._counts["all"] += per_row.sum(axis=0)
-        for group, rows in (("codes/1", n_true == 1), ("codes/2", n_true == 2), ("codes/3+", n_true >= 3)):
-            self._counts[group] += per_row[rows].sum(axis=0)
-        if self._languages:
-            of_row = torch.cat(languages).cpu().numpy()
-            for index, name in enumerate(self._languages):
-                self._counts[f"language/{name}"] += per_row[of_row == index].sum(axis=0)
+        self._counts.add(np.stack([np.ones_like(n_true), exact, true_positive, n_pred, n_true], axis=1), places)
+        if self._mistakes is not None:
+            self._mistakes.count(pred_ids, true_ids, list(self._code_ids), places)
 
     def _code_sets(self, tokens: np.ndarray) -> np.ndarray:
         """Code numbers [N, K] of tokens [N, K*S]; -1 where a block holds no code or one that the row has already."""
@@ -117,36 +110,65 @@ class CodeSetMetrics:
         return self._code_of_block[key]
 
 
-def summarise(counts: Mapping[str, np.ndarray]) -> dict:
-    """Figures in percent from (summed) counts of `CodeSetMetrics`.
+class ClassSetMetrics:
+    """As `CodeSetMetrics`, of a flat head: its codes are the classes with a probability above one half.
 
-    Returns `rows, exact_set_acc, precision, recall, f1` over all rows, and under `by_codes` ('1', '2', '3+') and
-    `by_language` the same for each group that has rows. `exact_set_acc` is the share of rows whose predicted set of
-    codes is the true one; precision, recall and F1 = 2 TP / (predicted + true) are over codes. A share of nothing
-    is NaN.
+    Parameters
+    ----------
+    groups, mistakes
+        As for `CodeSetMetrics`.
+    names
+        The code of each class; needed for the mistakes alone.
     """
-    summary = {**figures_of(counts["all"]), "by_codes": {}, "by_language": {}}
-    for group, numbers in counts.items():
-        kind, _, name = group.partition("/")
-        if name and numbers[0]:
-            summary[{"codes": "by_codes", "language": "by_language"}[kind]][name] = figures_of(numbers)
-    return summary
+
+    def __init__(
+        self,
+        groups: RowGroups | None = None,
+        mistakes: CodeMistakes | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
+        self._mistakes = mistakes
+        self._names = names
+        self._pending: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
+        self._pending_rows = 0
+        self._counts = GroupCounts(groups)
+
+    def update(self, logits: Tensor, targets: Tensor, rows: Tensor | None = None) -> None:
+        """Note a batch: logits [B, C], multi-hot targets [B, C], and the rows' places in the data set, [B]."""
+        above, true = logits.float().sigmoid() > 0.5, targets.bool()
+        right = (above & true).sum(dim=1)
+        n_pred, n_true = above.sum(dim=1), true.sum(dim=1)
+        exact = (right == n_pred) & (right == n_true)
+        numbers = torch.stack([torch.ones_like(right), exact, right, n_pred, n_true], dim=1).to(torch.int16)
+        classes = None
+        if self._mistakes is not None:
+            classes = torch.cat([_classes_of(above, logits.float()), _classes_of(true, targets.float())], dim=1)
+        self._pending.append((numbers, classes, rows))
+        self._pending_rows += len(logits)
+        if self._pending_rows >= _MAX_PENDING_ROWS:
+            self._count_pending()
+
+    def counts(self) -> np.ndarray:
+        """Counts so far, as `GroupCounts.array`."""
+        self._count_pending()
+        return self._counts.array.copy()
+
+    def _count_pending(self) -> None:
+        if not self._pending:
+            return
+        numbers, classes, rows = zip(*self._pending)
+        self._pending, self._pending_rows = [], 0
+        places = None if rows[0] is None else torch.cat(rows).cpu().numpy()
+        self._counts.add(torch.cat(numbers).cpu().numpy().astype(np.int64), places)
+        if self._mistakes is not None:
+            predicted, true = np.split(torch.cat(classes).cpu().numpy(), 2, axis=1)
+            self._mistakes.count(predicted, true, self._names, places)
 
 
-def figures_of(numbers: np.ndarray) -> dict[str, float]:
-    """Figures in percent from the five numbers of `COUNTED`, as in `summarise`."""
-    rows, exact, true_positive, predicted, true = (int(number) for number in numbers)
-    return {
-        "rows": rows,
-        "exact_set_acc": _percent(exact, rows),
-        "precision": _percent(true_positive, predicted),
-        "recall": _percent(true_positive, true),
-        "f1": _percent(2 * true_positive, predicted + true),
-    }
-
-
-def _percent(part: int, whole: int) -> float:
-    return 100 * part / whole if whole else float("nan")
+def _classes_of(there: Tensor, order: Tensor) -> Tensor:
+    """Up to five classes of each row that are `there`, bool [B, C], the highest `order` first; int32 [B, 5] or -1."""
+    scores, classes = order.masked_fill(~there, -torch.inf).topk(min(_CLASSES_OF_ROW, order.shape[1]), dim=1)
+    return classes.masked_fill(scores == -torch.inf, -1).to(torch.int32)
 
 
 def _distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -164,23 +186,22 @@ def _distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class EvaluatedCodes:
     """What an evaluation needs to count sets of codes.
 
-    Parameters
+    Attributes
     ----------
     formatter
-        Turns tokens into codes.
-    languages
-        Distinct languages to tell apart, in the order that `language_index` refers to; None tells none apart.
-    language_index
-        Language of every row of the evaluation's data set, integer [rows]; None where none are told apart.
+        Turns tokens into codes; None where there is no decoder.
+    groups
+        Groups of the data set's rows to tell apart.
     decoded
         Which rows of the data set are also decoded token by token, bool [rows]; None where none are.
+    names
+        The code of each class; empty where no one asks which classes are confused.
+    text_of
+        Text of the row at a place of the data set, for examples; None gives none.
     """
 
-    formatter: BlockDecoder
-    languages: Sequence[str] | None = None
-    language_index: Tensor | None = None
+    formatter: BlockDecoder | None = None
+    groups: RowGroups = field(default_factory=RowGroups)
     decoded: Tensor | None = None
-
-    def counter(self) -> CodeSetMetrics:
-        """A counter for one evaluation."""
-        return CodeSetMetrics(self.formatter, self.languages)
+    names: Sequence[str] = ()
+    text_of: Callable[[int], str] | None = None

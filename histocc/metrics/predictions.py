@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from histocc.metrics.code_sets import COUNTED, figures_of
+from histocc.metrics.row_groups import COUNTED, figures_of
 
 Codes = Sequence[str]
 _NORMAL_95 = 1.959963984540054

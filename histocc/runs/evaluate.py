@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,9 +16,9 @@ from histocc.errors import Problems, UsageError
 from histocc.files import console, run_folder
 from histocc.files.atomic import write_atomically
 from histocc.files.folders import check_folder
+from histocc.files.json_files import json_text
 from histocc.files.review import CHECKED, SAMPLE, is_review
 from histocc.files.tables import column_names, columns_fault, file_fault, read_chunks
-from histocc.metrics.code_sets import figures_of
 from histocc.metrics.predictions import (
     best_threshold,
     count_sets,
@@ -29,6 +28,7 @@ from histocc.metrics.predictions import (
     reliability,
     same_answer,
 )
+from histocc.metrics.row_groups import figures_of
 from histocc.prediction.coder import Coded
 from histocc.prediction.coders import ModelCoder, make_coder
 from histocc.prediction.loaded import LoadedModel
@@ -362,7 +362,6 @@ def _thresholds(coded: Coded, true: Sequence[tuple[str, ...]], languages: Sequen
 
 
 def _write(folder: Path, result: Mapping[str, Any]) -> None:
-    text = json.dumps(_plain(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     groups = [
         {"by": kind, "group": name, **figures}
         for kind, members in {"all": {"": figures_of_result(result)}, **result["by"]}.items()
@@ -371,7 +370,7 @@ def _write(folder: Path, result: Mapping[str, Any]) -> None:
     for name, content in (
         ("groups.csv", _csv(groups)),
         ("reliability.csv", _csv(result["reliability"])),
-        ("evaluation.json", text),
+        ("evaluation.json", json_text(result)),
     ):
         write_atomically(folder / name, lambda file, content=content: file.write(content.encode()))
 
@@ -379,15 +378,6 @@ def _write(folder: Path, result: Mapping[str, Any]) -> None:
 def figures_of_result(result: Mapping[str, Any]) -> dict[str, float]:
     """The figures over all rows."""
     return {name: result[name] for name in ("rows", "exact_set_acc", "precision", "recall", "f1")}
-
-
-def _plain(value: Any) -> Any:
-    """For JSON, which has no NaN: what is undefined is null."""
-    if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and value != value else value
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

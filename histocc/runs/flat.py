@@ -13,10 +13,14 @@ from torch import Tensor, nn
 from histocc.dataloader import load_data
 from histocc.dataloader.fingerprint import fingerprint
 from histocc.dataloader.flat_dataset import WIDTH_STEP
+from histocc.dataloader.rows import TextColumn
+from histocc.dataloader.seen import seen_texts
 from histocc.files import console, run_folder
 from histocc.files.atomic import save_with_retry, write_atomically
 from histocc.files.tensors import weight_differences
 from histocc.formatter import coding_system
+from histocc.metrics.code_sets import EvaluatedCodes
+from histocc.metrics.row_groups import RowGroups
 from histocc.model_assets import CANINEOccupationClassifier, encoder_settings
 from histocc.processes.distributed import Processes
 from histocc.runs import shared
@@ -103,6 +107,7 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
         plan,
         context,
         options.name,
+        codes=_evaluated_codes(data),
         save_extra={
             "settings": settings,
             "languages": shared.known_languages(data["Languages"]),
@@ -159,6 +164,19 @@ def _read_data(options: FlatOptions, processes: Processes) -> dict[str, Any]:
         width_step=COMPILED_WIDTH_STEP if options.compile else WIDTH_STEP,
         verbose=processes.is_main,
     )
+
+
+def _evaluated_codes(data: Mapping[str, Any]) -> EvaluatedCodes:
+    """What an evaluation counts of the classes above one half."""
+    train, val = (data[f"data_loader_{part}"].dataset.dataset for part in ("train", "val"))
+    # Of a table of which both are parts.
+    texts = TextColumn.from_strings(val.text[row] for row in val.rows)
+    groups = RowGroups(
+        shared.known_languages(val.languages) or (),
+        val.language_index[val.rows],
+        seen_texts(texts, train.text, train.rows),
+    )
+    return EvaluatedCodes(groups=groups, names=list(data["key"].values()), text_of=texts.__getitem__)
 
 
 def _initial_weights(start: Start[FlatOptions], encoder: Any) -> InitialWeights | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,11 +19,13 @@ from histocc.dataloader import (
 )
 from histocc.dataloader.fingerprint import fingerprint
 from histocc.dataloader.mixer_dataset import TRIM_MULTIPLE
+from histocc.dataloader.seen import seen_texts
 from histocc.errors import Problems, UsageError
 from histocc.files import run_folder
 from histocc.formatter import PAD_IDX, CodingSystem
 from histocc.loss import BlockOrderInvariantLoss, LossMixer
 from histocc.metrics.code_sets import EvaluatedCodes
+from histocc.metrics.row_groups import RowGroups
 from histocc.model_assets import Seq2SeqMixerOccCANINE, encoder_settings
 from histocc.processes.distributed import Processes
 from histocc.runs import shared
@@ -275,9 +278,12 @@ def _evaluated_codes(options: MixerOptions, data: MixerData, sampler: EvalBatchS
         decoded = torch.zeros(len(data.val), dtype=torch.bool)
         places = evaluation_rows(len(sampler.rows), options.eval_decode_samples, options.seed)
         decoded[torch.from_numpy(sampler.rows[places])] = True
-    languages = shared.known_languages(data.val.languages)
-    of_row = None if languages is None else torch.as_tensor(data.val.language_index)
-    return EvaluatedCodes(data.system.formatter, languages, of_row, decoded)
+    groups = RowGroups(
+        shared.known_languages(data.val.languages) or (),
+        np.asarray(data.val.language_index),
+        seen_texts(data.val.text, data.train.text),
+    )
+    return EvaluatedCodes(data.system.formatter, groups, decoded, text_of=data.val.text.__getitem__)
 
 
 def _callbacks(options: MixerOptions, processes: Processes, step: int) -> list[OnEvaluation]:

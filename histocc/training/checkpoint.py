@@ -19,7 +19,7 @@ from histocc.files.console import warn
 from histocc.files.torch_files import DamagedFile, read_torch_file
 
 # What `write_atomically` and `link_or_copy` call the files of a run while they are written.
-_TEMPORARY = re.compile(r"\..+\.(bin|csv|json|png|txt|yaml)\.\w+\.tmp")
+_TEMPORARY = re.compile(r"\..+\.(bin|csv|html|json|md|png|txt|yaml)\.\w+\.tmp")
 
 
 class CheckpointFolder:
@@ -39,10 +39,11 @@ class CheckpointFolder:
 
     def remove_leftovers(self) -> None:
         """Remove what a kill in the middle of a write left behind; for the process that writes, before it does."""
-        for leftover in self.folder.glob(".*.tmp"):
-            if _TEMPORARY.fullmatch(leftover.name):
-                with contextlib.suppress(OSError):
-                    leftover.unlink()
+        for folder in (self.folder, self.folder / run_folder.METRICS):
+            for leftover in folder.glob(".*.tmp"):
+                if _TEMPORARY.fullmatch(leftover.name):
+                    with contextlib.suppress(OSError):
+                        leftover.unlink()
 
     def step_files(self) -> list[Path]:
         """The ``<step>.bin`` files, oldest step first."""

@@ -25,6 +25,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from histocc.files import run_folder
 from histocc.files.atomic import save_with_retry
 from histocc.files.entries import Entries
+from histocc.files.json_files import write_json
+from histocc.metrics.details import DETAILS, Details
 from histocc.processes.distributed import Processes, StopAgreement
 from histocc.training.batches import Batch, CompiledShapes, rows_of, to_device
 from histocc.training.checkpoint import CheckpointFolder
@@ -32,7 +34,7 @@ from histocc.training.checkpoint_fit import fit
 from histocc.training.checkpoint_schema import ADVICE, Checkpoint
 from histocc.training.context import Plan, RunContext
 from histocc.training.non_finite import FiniteChecks, one_if_finite
-from histocc.training.reporting import LogFile, Progress, evaluation_line
+from histocc.training.reporting import LogFile, Progress, evaluation_line, set_aside
 from histocc.training.schedule import set_rate
 
 ComputeLoss = Callable[[nn.Module, Batch], Mapping[str, Tensor]]
@@ -50,11 +52,14 @@ class Evaluation(NamedTuple):
         The row of ``logs.csv``, by column.
     model
         The model that was evaluated, without a wrapper.
+    details
+        What is known beyond the row.
     """
 
     step: int
     figures: Mapping[str, Any]
     model: nn.Module
+    details: Details = Details()
 
 
 OnEvaluation = Callable[[Evaluation], None]
@@ -181,6 +186,8 @@ class TrainingLoop:
         if self.step == 0 and self.processes.is_main:
             for log in self._logs():
                 log.set_aside()
+            if self.log is not None:
+                set_aside(self._metrics_folder())
         try:
             self._catch_up_evaluation()
             while not self.finished:
@@ -334,7 +341,7 @@ class TrainingLoop:
             return False
         self._evaluated_step = self.step
         self.last_figures = figures
-        groups = {name: figures.pop(name) for name in [n for n, v in figures.items() if isinstance(v, dict)]}
+        details = figures.pop(DETAILS, Details())
         row = {
             "step": self.step,
             **self.means.figures(self.processes),
@@ -347,12 +354,15 @@ class TrainingLoop:
         row = {c: row.pop(c) for c in self.log.columns if c in row} | row if self.log is not None else row
         if self.processes.is_main:
             if self.log is not None:
+                # The log last of the two: what has a step there has been evaluated to the end.
+                self._write_metrics(row, details)
                 save_with_retry(lambda: self.log.append(row), f"the figures of step {self.step}")
-                self._log_groups(groups)
-            for tell in self.on_evaluation:
-                tell(Evaluation(self.step, row, unwrap(self.model)))
+                self._log_groups(details)
+            # People see the figures before anything is drawn.
             if self._progress is not None:
-                self._progress.line(evaluation_line(self.step, figures))
+                self._progress.line(evaluation_line(self.step, figures, details))
+            for tell in self.on_evaluation:
+                tell(Evaluation(self.step, row, unwrap(self.model), details))
         improved = figures.get("val_loss", float("inf")) < self.best_val_loss
         if improved:
             self._best_on_disk, self.best_val_loss = self.best_val_loss, figures["val_loss"]
@@ -362,15 +372,26 @@ class TrainingLoop:
         """The figures, and those by group; none where nothing is written."""
         return [] if self.log is None else [self.log, LogFile(self.log.path.with_name(run_folder.GROUP_LOG))]
 
-    def _log_groups(self, groups: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-        rows = [
-            {"step": self.step, "by": kind.removeprefix("by_"), "group": name, **figures}
-            for kind, members in groups.items()
-            for name, figures in members.items()
-        ]
-        if rows:
+    def _log_groups(self, details: Details) -> None:
+        groups = [{"step": self.step, **figures} for figures in details.rows()]
+        if groups:
             log = self._logs()[1]
-            save_with_retry(lambda: log.append(*rows), f"the figures by group of step {self.step}")
+            save_with_retry(lambda: log.append(*groups), f"the figures by group of step {self.step}")
+
+    def _write_metrics(self, row: Mapping[str, Any], details: Details) -> None:
+        if not details.heads:
+            return
+        folder = self._metrics_folder()
+        content = {**row, "heads": details.heads, "mistakes": details.mistakes}
+
+        def write() -> None:
+            folder.mkdir(exist_ok=True)
+            write_json(folder / run_folder.metrics_file(self.step), content)
+
+        save_with_retry(write, f"all figures of step {self.step}")
+
+    def _metrics_folder(self) -> Path:
+        return self.log.path.with_name(run_folder.METRICS)
 
     def _catch_up_evaluation(self) -> None:
         # A run was killed between a step and its evaluation: the figures of that step are still owed.

@@ -18,6 +18,7 @@ from histocc.files import console
 from histocc.files.atomic import write_atomically
 from histocc.files.entries import MOST, shown
 from histocc.files.ordinary import IS_MISSING, fault_of_file
+from histocc.metrics.details import DECODED, FLAT, PREFIXES, TEACHER_FORCED, Details
 
 LOG_COLUMNS = (
     "step",
@@ -132,23 +133,9 @@ class LogFile:
                 f"{error.strerror or error}. Nothing is lost; make room, and give the same command again"
             ) from error
 
-    def set_aside(self) -> Path | None:
-        """Rename the file, so that a new run does not write into the figures of another; the new name, if there is one.
-
-        Raises UsageError if it cannot be renamed.
-        """
-        if not self.path.exists():
-            return None
-        names = (self.path.with_name(f"{self.path.stem}.{i}{self.path.suffix}") for i in itertools.count(1))
-        free = next(name for name in names if not name.exists())
-        try:
-            self.path.rename(free)
-        except OSError as error:
-            raise UsageError(
-                f"{self.path} has figures of another run and cannot be renamed: {error.strerror or error}. Move it "
-                "away, or give another save folder"
-            ) from error
-        return free
+    def set_aside(self) -> None:
+        """Rename the file, so that a new run does not write into the figures of another; see `set_aside`."""
+        set_aside(self.path)
 
     def has_step(self, step: int) -> bool:
         """Whether an evaluation at `step` is on file."""
@@ -163,6 +150,24 @@ class LogFile:
 
     def _replace(self, text: str) -> None:
         write_atomically(self.path, lambda file: file.write(text.encode("utf-8")))
+
+
+def set_aside(path: Path) -> None:
+    """Give figures of another run another name (``logs.1.csv``), where there are some.
+
+    Raises UsageError if they cannot be renamed.
+    """
+    if not path.exists():
+        return
+    names = (path.with_name(f"{path.stem}.{i}{path.suffix}") for i in itertools.count(1))
+    free = next(name for name in names if not name.exists())
+    try:
+        path.rename(free)
+    except OSError as error:
+        raise UsageError(
+            f"{path} has figures of another run and cannot be renamed: {error.strerror or error}. Move it "
+            "away, or give another save folder"
+        ) from error
 
 
 class Progress:
@@ -250,25 +255,32 @@ def _fact(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-# What an evaluation says of codes, in the order in which it is shown: what a user would get comes first.
-_SHOWN = (
-    ("decoded", "decoded_"),
-    ("teacher-forced", ""),
-    ("flat head", "flat_"),
-)
+# What people call the heads, in the order in which they are shown: what a user would get comes first.
+HEAD_NAMES = {DECODED: "decoded", TEACHER_FORCED: "teacher-forced", FLAT: "flat head"}
 
 
-def evaluation_line(step: int, figures: Mapping[str, float]) -> str:
-    """An evaluation in one line; accuracies in percent, '-' where one is undefined."""
+def evaluation_line(step: int, figures: Mapping[str, float], details: Details | None = None) -> str:
+    """An evaluation in one line; accuracies in percent, '-' where one is undefined.
+
+    The first head says of how many rows, and how many are right of texts that stand in the training data too and of
+    those that do not, where `details` tell them apart.
+    """
     parts = [f"val_loss {figures['val_loss']:.4g}"]
-    for name, prefix in _SHOWN:
+    apart = "" if details is None else _seen_and_unseen(details)
+    for head, name in HEAD_NAMES.items():
+        prefix = PREFIXES[head]
         if f"{prefix}exact_set_acc" in figures:
-            rows = f" of {figures['decoded_rows']:,} rows" if prefix == "decoded_" else ""
             exact, f1 = (_percent(figures[f"{prefix}{figure}"]) for figure in ("exact_set_acc", "f1"))
-            parts.append(f"{name}: exact sets {exact}{rows}, F1 {f1}")
-    if "val_acc" in figures:
-        parts.append(f"exact sets {_percent(100 * figures['val_acc'])} of {figures['rows']:,} rows")
+            rows = figures["decoded_rows" if head == DECODED else "rows"]
+            of = f" of {rows:,} rows{apart}" if len(parts) == 1 else ""
+            parts.append(f"{name}: exact sets {exact}{of}, F1 {f1}")
     return f"evaluation at step {step:,}: " + "; ".join(parts)
+
+
+def _seen_and_unseen(details: Details) -> str:
+    groups = next((found for head in HEAD_NAMES if (found := details.by_description(head))), {})
+    shown = [f"{name} {_percent(groups[name]['exact_set_acc'])}" for name in ("seen", "unseen") if name in groups]
+    return f" ({', '.join(shown)})" if len(shown) > 1 else ""
 
 
 def _percent(value: float) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.running import ENVIRONMENT, Running, script
+from tests.running import ENVIRONMENT, Running, contents, script
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,14 +142,14 @@ def test_a_resume_on_a_full_disk_loses_no_figures(argv, tmp_path):
     # Killed after the figures of step 4 and before its checkpoint.
     for name in ("4.bin", "last.bin"):
         (folder / name).unlink()
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
     full = Running(on_a_full_disk, argv(folder, *flags), "logs.csv", log=tmp_path / "full")
     assert full.wait() == 2
     assert full.output == (
         f"Error: {folder / 'logs.csv'} has figures beyond step 2, where the run goes on, and they cannot be taken out: "
         "No space left on device. Nothing is lost; make room, and give the same command again\n"
     )
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
 
 
 @pytest.mark.parametrize("name", ["key.csv", "args.yaml"])

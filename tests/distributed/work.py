@@ -69,11 +69,12 @@ def _loss() -> Any:
 
 
 def _figures(model: Any, table: Path, processes: Any) -> dict[str, Any]:
-    import torch
+    import numpy as np
 
     from histocc.dataloader import EvalBatchSampler, make_loader
     from histocc.formatter import hisco_blocky5
     from histocc.metrics.code_sets import EvaluatedCodes
+    from histocc.metrics.row_groups import RowGroups
     from histocc.seq2seq_mixer_engine import evaluate_figures
     from histocc.training.context import RunContext
     from histocc.training.precision import Precision
@@ -85,7 +86,11 @@ def _figures(model: Any, table: Path, processes: Any) -> dict[str, Any]:
         loader,
         _loss(),
         RunContext(processes, Precision(processes.device)),
-        EvaluatedCodes(hisco_blocky5(), data.languages, torch.as_tensor(data.language_index)),
+        EvaluatedCodes(
+            hisco_blocky5(),
+            RowGroups(data.languages, data.language_index, np.arange(len(data)) % 3 == 0),
+            text_of=data.text.__getitem__,
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import finetune
 import train_mixer
-from tests.running import start_ranks
+from tests.running import contents, start_ranks
 
 JOBS = [
     ("farmer", "61110"),
@@ -65,7 +65,7 @@ def test_from_a_table_to_a_model(arguments, tmp_path, capsys):
     assert code == 0, err
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         *("data_train.csv", "data_val.csv", "key.csv", "codes.csv", "preparation.json", "args.yaml"),
-        *("2.bin", "last.bin", "best.bin", "logs.csv", "logs_by_group.csv"),
+        *("2.bin", "last.bin", "best.bin", "logs.csv", "logs_by_group.csv", "metrics"),
     }
     assert "24 rows read; 22 for training, 2 for validation, 0 left out; 6 codes" in out
     assert "Trained to step 2. The model is in" in out
@@ -136,11 +136,11 @@ def test_another_table_is_not_taken_for_the_prepared_one(arguments, tmp_path, ta
     assert code == 0, err
     assert "25 rows read" in out
     assert "7 codes" in out
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    before = contents(tmp_path / "run")
     code, _, err = outcome(capsys, [*arguments, "--overwrite"])
     assert code == 2
     assert "run holds 2.bin, best.bin, last.bin, logs.csv, logs_by_group.csv. Choose another --save-path" in err
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert contents(tmp_path / "run") == before
 
 
 @pytest.mark.parametrize(
@@ -152,12 +152,12 @@ def test_another_table_is_not_taken_for_the_prepared_one(arguments, tmp_path, ta
 )
 def test_a_run_goes_on_with_the_flags_that_decide_its_weights(arguments, tmp_path, capsys, flag, message):
     assert outcome(capsys, arguments)[0] == 0
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    before = contents(tmp_path / "run")
     code, _, err = outcome(capsys, [*arguments, "--max-steps", "4", *flag])
     assert code == 2
     assert message in err
     assert "Give the flags that the run was started with, or another save folder" in err
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert contents(tmp_path / "run") == before
 
 
 def test_a_folder_of_another_run_is_left_as_it_is(arguments, tmp_path, capsys):

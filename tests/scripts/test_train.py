@@ -1,6 +1,7 @@
 """`train.py` as people call it: a run, an interrupted run, several processes, and what is refused."""
 
 import csv
+import json
 import math
 import signal
 from functools import partial
@@ -101,10 +102,17 @@ def test_a_run_leaves_weights_that_load_as_ever(arguments, tmp_path, capsys):
             "m.png",
             "m_tokenizer",
             "logs.csv",
+            "logs_by_group.csv",
+            "metrics",
             "args.yaml",
             "test.json",
         ),
     }
+    metrics = json.loads((tmp_path / "run" / "metrics" / "24.json").read_text())
+    assert list(metrics["heads"]) == ["flat"]
+    assert metrics["heads"]["flat"]["exact_set_acc"] == pytest.approx(100 * metrics["val_acc"])
+    assert sum(group["rows"] for group in metrics["heads"]["flat"]["by_description"].values()) == 1
+    assert metrics["mistakes"]["head"] == "flat"
     assert "60 rows read" in out
     assert "57 for training, 1 for validation, 2 for test" in out
     assert "reference loss" in out
@@ -166,9 +174,9 @@ def test_a_stop_during_an_evaluation_loses_none(arguments, tmp_path, monkeypatch
     assert outcome(capsys, arguments(tmp_path / "whole"))[0] == 0
     evaluate = trainer.evaluate_figures
 
-    def stopped(model, loader, loss_fn, context):
+    def stopped(model, loader, loss_fn, context, codes=None):
         context.stop.name = "SIGTERM"
-        return evaluate(model, loader, loss_fn, context)
+        return evaluate(model, loader, loss_fn, context, codes)
 
     with monkeypatch.context() as context:
         context.setattr(trainer, "evaluate_figures", stopped)

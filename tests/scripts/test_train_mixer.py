@@ -1,6 +1,8 @@
 """`train_mixer.py` as people call it."""
 
 import csv
+import json
+import re
 
 import pytest
 import torch
@@ -28,11 +30,12 @@ def outcome(capsys, argv):
     return code, captured.out, captured.err
 
 
-def test_a_run_leaves_checkpoints_logs_and_arguments(arguments, tmp_path, capsys):
-    code, out, err = outcome(capsys, arguments)
+def test_a_run_leaves_checkpoints_logs_and_arguments(arguments, tmp_path, hisco_table, capsys):
+    rows = ["en,farmer,6,,", ",farmer,6,,", ",<b>unknown</b>,677,703,", "da,ny,6,,", "da,anden,6,677,703"]
+    code, out, err = outcome(capsys, [*arguments, "--val-data", str(hisco_table("val.csv", rows))])
     assert code == 0, err
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
-        *("3.bin", "last.bin", "best.bin", "logs.csv", "logs_by_group.csv", "args.yaml"),
+        *("3.bin", "last.bin", "best.bin", "logs.csv", "logs_by_group.csv", "metrics", "args.yaml"),
     }
     assert "training rows    8" in out
     assert "step 3 of 3" in out
@@ -40,6 +43,35 @@ def test_a_run_leaves_checkpoints_logs_and_arguments(arguments, tmp_path, capsys
     (row,) = csv.DictReader((tmp_path / "run" / "logs.csv").open())
     assert row["step"] == "3"
     assert float(row["val_loss"]) > 0
+
+    metrics = json.loads((tmp_path / "run" / "metrics" / "3.json").read_text())
+    assert metrics["val_loss"] == pytest.approx(float(row["val_loss"]))
+    groups = {
+        "codes": {"1": 3, "2": 1, "3+": 1},
+        "language": {"en": 1, "unk": 2, "da": 2},
+        "description": {"seen": 2, "unseen": 3},
+    }
+    prefixes = {"decoded": "decoded_", "teacher_forced": "", "flat": "flat_"}
+    with (tmp_path / "run" / "logs_by_group.csv").open() as file:
+        on_file = {(row["by"], row["group"]): int(row["rows"]) for row in csv.DictReader(file)}
+    assert on_file == {
+        (prefix + kind, name): n
+        for prefix in prefixes.values()
+        for kind, of in groups.items()
+        for name, n in of.items()
+    }
+    for head, prefix in prefixes.items():
+        figures = metrics["heads"][head]
+        assert figures["rows"] == 5
+        exact = row[f"{prefix}exact_set_acc"]
+        assert figures["exact_set_acc"] == pytest.approx(float(exact))
+        for kind, of in groups.items():
+            assert {name: group["rows"] for name, group in figures[f"by_{kind}"].items()} == of
+        assert sum(cell["rows"] for cell in figures["cells"]) == 5
+        assert f"{float(exact):.1f} %" in out
+    assert metrics["mistakes"]["head"] == "decoded"
+    assert "<b>unknown</b>" in {text for code in metrics["mistakes"]["worst_covered"] for text in code["examples"]}
+    assert re.search(r"decoded: exact sets \S+ % of 5 rows \(seen \S+ %, unseen \S+ %\), F1", out)
 
 
 def test_a_finished_run_says_so_and_a_longer_one_goes_on(arguments, tmp_path, capsys):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.running import Running, script
+from tests.running import Running, contents, script
 
 
 def final_state(folder: Path) -> dict:
@@ -124,8 +124,12 @@ def test_figures_of_another_run_are_set_aside(argv, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "logs.csv").write_text("step,val_loss\n7,0.5\n")
+    (folder / "metrics").mkdir()
+    (folder / "metrics" / "7.json").write_text("{}")
     run = Running(script, argv(folder, "--max-steps", 2), log=tmp_path / "log")
     assert run.wait() == 0, run.output
+    assert [path.name for path in (folder / "metrics").iterdir()] == ["2.json"]
+    assert [path.name for path in (folder / "metrics.1").iterdir()] == ["7.json"]
     assert (folder / "logs.1.csv").read_text() == "step,val_loss\n7,0.5\n"
     assert [row["step"] for row in logged(folder)] == ["2"]
 
@@ -134,7 +138,7 @@ def test_flags_that_cannot_change_are_refused_and_leave_the_folder_as_it_was(arg
     folder = tmp_path / "run"
     run = Running(script, argv(folder, "--max-steps", 2), log=tmp_path / "log")
     assert run.wait() == 0, run.output
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
     (folder / "logs.csv").write_text("garbage\n,,\n")
     garbled = Running(script, argv(folder, "--max-steps", 3), log=tmp_path / "garbled")
     assert garbled.wait() == 2
@@ -149,7 +153,7 @@ def test_flags_that_cannot_change_are_refused_and_leave_the_folder_as_it_was(arg
         refused = Running(script, argv(folder, "--max-steps", 3, *flags), log=tmp_path / str(number))
         assert refused.wait() == 2, refused.output
         assert message in refused.output
-        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        assert contents(folder) == before
 
 
 def test_every_flag_that_changes_is_told(argv, tmp_path):
