@@ -278,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script with the arguments `argv`, those of the command line by default; return the exit code."""
     parser = build_parser()
     args = cli.parse_with_demo(parser, argv, lambda: demo_defaults(parser.parse_args(argv)))
-    options = FinetuneOptions.from_namespace(args)
+    options = FinetuneOptions.from_namespace(args).with_command(build_parser(), argv)
     return cli.run_script(finetune, options, options.start_timeout)
 
 

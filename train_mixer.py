@@ -218,7 +218,7 @@ def train_mixer(options: TrainMixerOptions, processes: Processes) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script with the arguments `argv`, those of the command line by default; return the exit code."""
     args = cli.parse_with_demo(build_parser(), argv, demo_defaults)
-    options = TrainMixerOptions.from_namespace(args)
+    options = TrainMixerOptions.from_namespace(args).with_command(build_parser(), argv)
     return cli.run_script(train_mixer, options, options.start_timeout)
 
 

@@ -23,6 +23,7 @@ ROOMS = [
     ["dataloader"],
     ["preparation"],
     ["training"],
+    ["report"],
     ["seq2seq_mixer_engine", "trainer"],
     ["prediction"],
     ["prediction_assets"],

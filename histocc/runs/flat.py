@@ -128,9 +128,14 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
         "classes": data["N_CLASSES"],
         "reference loss": f"{data['reference_loss']:.5g}, that of the class frequencies alone",
     }
-    shared.announce(facts, start, loop, steps)
+    header = shared.announce(facts, start, loop, steps)
     if processes.is_main:
-        loop.on_evaluation = [*loop.on_evaluation, *shared.callbacks(options, loop.step)]
+        names = {"train": "training", "val": "validation", "test": "test"}
+        sets = {part: data[f"data_loader_{part}"].dataset.dataset for part in names}
+        rows = {name: len(sets[part]) for part, name in names.items()}
+        languages = shared.languages_of(data["Languages"], sets["train"].language_index[sets["train"].rows])
+        report = shared.report(options, loop, coding_system("hisco"), header, rows, languages)
+        loop.on_evaluation = [*loop.on_evaluation, *shared.callbacks(options, loop.step), report]
     with context.stop:
         training.run()
         if not loop.stopped:

@@ -182,8 +182,12 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
         "codes a row": f"up to {formatter.max_num_codes}, {formatter.block_size} tokens each",
         **data.facts,
     }
-    shared.announce(facts, start, loop, steps, key=key if data.saves_key else None)
-    loop.on_evaluation = _callbacks(options, processes, loop.step)
+    header = shared.announce(facts, start, loop, steps, key=key if data.saves_key else None)
+    if processes.is_main:
+        rows = {"training": len(data.train), "validation": len(data.val)}
+        languages = shared.languages_of(data.train.languages, data.train.language_index)
+        report = shared.report(options, loop, system, header, rows, languages)
+        loop.on_evaluation = [*_callbacks(options, loop.step), report]
     with context.stop:
         loop.run(lambda epoch: train_loader)
     last, best = options.folder / run_folder.LAST_CHECKPOINT, options.folder / run_folder.BEST_CHECKPOINT
@@ -286,9 +290,7 @@ def _evaluated_codes(options: MixerOptions, data: MixerData, sampler: EvalBatchS
     return EvaluatedCodes(data.system.formatter, groups, decoded, text_of=data.val.text.__getitem__)
 
 
-def _callbacks(options: MixerOptions, processes: Processes, step: int) -> list[OnEvaluation]:
-    if not processes.is_main:
-        return []
+def _callbacks(options: MixerOptions, step: int) -> list[OnEvaluation]:
     found = shared.callbacks(options, step)
     if options.log_wandb and wandb_init(
         options.folder, options.wandb_project_name, name=options.folder.name, config=options.shown()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -33,6 +35,10 @@ class RunOptions:
         What the script calls its save folder, its initial weights and its number of epochs, for messages.
     arguments
         All flags as they were given, for ``args.yaml``.
+    command
+        The command line as it was given.
+    defaults
+        The value of each flag where it is not given.
     """
 
     kind: ClassVar[str]
@@ -41,6 +47,8 @@ class RunOptions:
     epochs_flag: ClassVar[str] = "--num-epochs"
 
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    command: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     demo: bool = False
     seed: int = 42
@@ -79,6 +87,11 @@ class RunOptions:
         raise NotImplementedError
 
     @property
+    def tables(self) -> dict[str, list[str]]:
+        """What tables there are, and their files."""
+        raise NotImplementedError
+
+    @property
     def epochs_of_run(self) -> int:
         """Passes over the training data."""
         raise NotImplementedError
@@ -93,6 +106,16 @@ class RunOptions:
     def in_force(self: T, **values: Any) -> T:
         """The same options with the values that a resumed run uses in place of the flags'."""
         return replace(self, **values)
+
+    def with_command(self: T, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> T:
+        """The same options with the command line `argv` (sys.argv's by default); `parser` has the script's defaults."""
+        words = sys.argv[1:] if argv is None else argv
+        command = shlex.join(["python", parser.prog, *map(str, words)])
+        return replace(self, command=command, defaults=vars(parser.parse_args([])))
+
+    def changed(self) -> dict[str, Any]:
+        """The flags whose values in force are not the defaults."""
+        return {n: value for n, value in self.shown().items() if n in self.defaults and value != self.defaults[n]}
 
     def shown(self) -> dict[str, Any]:
         """All flags with the values in force, for ``args.yaml``."""
@@ -151,6 +174,11 @@ class TrainMixerOptions(MixerOptions):
     fn_word_freq: str | None = _compared(default=None)
 
     @property
+    def tables(self) -> dict[str, list[str]]:
+        """What tables there are, and their files."""
+        return {"training": self.train_data or [], "validation": self.val_data or []}
+
+    @property
     def folder(self) -> Path:
         """The save folder."""
         return Path(self.save_dir)
@@ -194,6 +222,12 @@ class FinetuneOptions(MixerOptions):
     description_template: str = _compared(default="{occ} [DESC: {desc}]")
 
     @property
+    def tables(self) -> dict[str, list[str]]:
+        """What tables there are, and their files."""
+        given = {"data": self.dataset, "validation": self.val_data}
+        return {what: [file] for what, file in given.items() if file} or {"prepared": [str(self.folder)]}
+
+    @property
     def folder(self) -> Path:
         """The save folder."""
         return Path(self.save_path)
@@ -218,6 +252,11 @@ class FlatOptions(RunOptions):
     upsample_minimum: int = _compared(default=0)
     alt_prob: float = _compared(default=0.1)
     skip_insert_words: bool = _compared(default=False)
+
+    @property
+    def tables(self) -> dict[str, list[str]]:
+        """What tables there are, and their files."""
+        return {"data": list(self.train_data)}
 
     @property
     def folder(self) -> Path:

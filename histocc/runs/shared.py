@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -18,18 +19,21 @@ from histocc.dataloader import Workers
 from histocc.dataloader.samplers import TrainBatchSampler
 from histocc.errors import UsageError
 from histocc.files import console, run_folder
-from histocc.files.atomic import write_atomically
+from histocc.files.atomic import save_with_retry, write_atomically
 from histocc.files.key import write_key
 from histocc.files.lock import locked_folder
+from histocc.formatter import CodingSystem
 from histocc.metrics.one_answer import ONE_ANSWER, learnt_nothing
 from histocc.processes.distributed import Processes
 from histocc.processes.signals import StopSignals
+from histocc.report.callback import ReportCallback
+from histocc.report.facts import RunFacts, versions
 from histocc.runs.options import LOG_INTERVAL, RunOptions
 from histocc.runs.start import Start
 from histocc.training.context import RunContext
 from histocc.training.loop import OnEvaluation, TrainingLoop
 from histocc.training.precision import Precision
-from histocc.training.reporting import header
+from histocc.training.reporting import header, shown_facts
 from histocc.training.resume import Position, steps_of_run
 from histocc.training.schedule import steps_per_epoch, warmup_steps
 from histocc.training.tensorboard import TensorBoardCallback
@@ -192,11 +196,11 @@ def announce(
     steps: Steps,
     *,
     key: Mapping[str, int] | None = None,
-) -> None:
+) -> dict[str, str]:
     """Print the header of a run, from the facts of its data on, and the notes gathered on the way to it.
 
     By now nothing stands against the run, so its first files are written: ``args.yaml``, and ``key.csv`` where there is
-    a `key` and the folder has none.
+    a `key` and the folder has none. The header is returned, on the main process.
 
     Raises
     ------
@@ -204,7 +208,7 @@ def announce(
         They cannot be written.
     """
     if not loop.processes.is_main:
-        return
+        return {}
     options = start.options
     if key is not None and not (options.folder / run_folder.KEY).exists():
         _write(options.folder / run_folder.KEY, lambda path: write_key(key, path))
@@ -227,6 +231,53 @@ def announce(
         flag = options.epochs_flag if options.max_steps is None else "--max-steps"
         lines.append(f"The run is complete (step {loop.step:,} of {steps.total:,}). More {flag} would go on from here.")
     console.say("\n".join(lines))
+    return shown_facts(facts)
+
+
+def report(
+    options: RunOptions,
+    loop: TrainingLoop,
+    system: CodingSystem,
+    header: Mapping[str, str],
+    rows: Mapping[str, int],
+    languages: Mapping[str, int],
+) -> OnEvaluation:
+    """What draws report and card of a run; what the run is, is noted beside them.
+
+    Parameters
+    ----------
+    options, loop, system, header
+        The run, and what it said at its start.
+    rows, languages
+        As in `RunFacts`.
+    """
+    facts = RunFacts(
+        kind=options.kind,
+        system=system.name,
+        codes=system.num_classes,
+        codes_a_row=system.formatter.max_num_codes,
+        max_len=options.max_len,
+        command=options.command,
+        encoder=options.encoder,
+        total_steps=loop.total_steps,
+        tables=options.tables,
+        rows=rows,
+        languages=languages,
+        header=header,
+        changed=options.changed(),
+        settings=options.shown(),
+        versions=versions(),
+    )
+    save_with_retry(lambda: facts.write(options.folder), str(options.folder / run_folder.RUN_FACTS))
+    return ReportCallback(facts, options.folder)
+
+
+def languages_of(names: Sequence[str], index: np.ndarray) -> dict[str, int]:
+    """Rows of each language, the most frequent first; empty where there are too many to be languages."""
+    if known_languages(names) is None:
+        return {}
+    counts = np.bincount(index, minlength=len(names))
+    return {names[i]: int(counts[i]) for i in np.argsort(-counts, kind="stable").tolist() if counts[i]}
 
 
 def write_arguments(path: Path, arguments: Mapping[str, Any]) -> None:

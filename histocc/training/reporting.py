@@ -247,8 +247,12 @@ def duration(seconds: float) -> str:
 def header(facts: Mapping[str, Any]) -> str:
     """What is about to happen, as aligned lines, one per fact."""
     width = max(map(len, facts))
-    lines = [f"  {name:<{width}}  {_fact(value)}" for name, value in facts.items() if value is not None]
-    return "\n".join(lines)
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in shown_facts(facts).items())
+
+
+def shown_facts(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Facts as people read them, without those that are None."""
+    return {name: _fact(value) for name, value in facts.items() if value is not None}
 
 
 def _fact(value: Any) -> str:
