@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -98,7 +99,7 @@ def _trained_on(facts: RunFacts) -> str:
 def _how(facts: RunFacts) -> str:
     lines = []
     if facts.command:
-        lines += ["```bash", visible(facts.command), "```", ""]
+        lines += ["```bash", _line(facts.command).replace("```", ""), "```", ""]
     lines.append(f"- texts of up to {facts.max_len} characters, with the language in front")
     if facts.encoder:
         lines.append(f"- encoder: {_cell(facts.encoder)}")
@@ -171,12 +172,16 @@ model.predict(["wine and spirit merchant"], lang="en")
 
 def _named(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMED
-    return ", ".join(f"`{_cell(name)}`" for name in names[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(f"`{_line(name).replace('`', '')}`" for name in names[:_MOST_NAMED]) + (
+        f" and {more:,} more" if more > 0 else ""
+    )
+
+
+def _line(value: Any) -> str:
+    return visible(" ".join(str(value).split())) or "(none)"
 
 
 def _cell(value: Any) -> str:
     """A value in Markdown: one line, in which nothing is markup."""
-    text = " ".join(visible(str(value)).split()) or "(none)"
-    for mark in "\\`*_[]<>|#":
-        text = text.replace(mark, f"\\{mark}") if mark != "<" else text.replace("<", "&lt;")
-    return text
+    text = _line(value)
+    return re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", text)

@@ -24,13 +24,16 @@ class Curve(NamedTuple):
     points: Sequence[tuple[float, float]]
 
 
-def chart(title: str, unit: str, curves: Sequence[Curve]) -> Markup:
-    """A chart with its legend; curves without a point are left out, and a chart without a curve is empty."""
+def chart(title: str, unit: str, curves: Sequence[Curve], *, from_zero: bool = False) -> Markup:
+    """A chart with its legend; curves without a point are left out, and a chart without a curve is empty.
+
+    With `from_zero` the axis of the values has its zero.
+    """
     curves = [curve for curve in curves if curve.points]
     if not curves:
         return Markup("")
     steps = [step for curve in curves for step, _ in curve.points]
-    values = [value for curve in curves for _, value in curve.points]
+    values = [value for curve in curves for _, value in curve.points] + ([0.0] if from_zero else [])
     x_ticks, y_ticks = _ticks(min(steps), max(steps), 4, whole=True), _ticks(min(values), max(values), 4)
     x_low, x_high = min(steps), max(max(steps), min(steps) + 1)
     y_low, y_high = min(y_ticks[0], min(values)), max(y_ticks[-1], max(values))

@@ -62,7 +62,7 @@ def describe_files(names: set[str]) -> list[tuple[str, str]]:
 
 def files_of_run(folder: Path, kind: str) -> set[str]:
     """The names in the folder of a run, with those that a run of this kind ends with."""
-    ends_with = {run_folder.LAST_CHECKPOINT, run_folder.CARD, run_folder.REPORT, run_folder.LOG, run_folder.ARGUMENTS}
+    ends_with = {run_folder.LAST_CHECKPOINT, run_folder.step_checkpoint(0), run_folder.CARD, run_folder.REPORT}
     if kind == "mixer":
         ends_with.add(run_folder.BEST_CHECKPOINT)
     return ends_with | {path.name for path in folder.iterdir()}

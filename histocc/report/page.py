@@ -11,6 +11,7 @@ from typing import Any
 from histocc.report.charts import Curve, chart
 from histocc.report.facts import RunFacts
 from histocc.report.markup import (
+    NOTHING,
     Markup,
     code,
     command,
@@ -39,13 +40,15 @@ p { margin: 0.5rem 0; max-width: 45rem; }
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 0.9em; }
 code, .text, td, th, dd { overflow-wrap: anywhere; }
 pre { background: var(--tint); padding: 0.6rem; border-radius: 4px; white-space: pre-wrap; overflow-wrap: anywhere; }
-table { border-collapse: collapse; width: 100%; margin: 0.8rem 0; font-size: 0.92rem; }
+table { border-collapse: collapse; width: 100%; max-width: 48rem; margin: 0.8rem 0; font-size: 0.92rem; }
 caption { text-align: left; font-weight: 600; padding: 0.3rem 0; }
 th, td { text-align: left; vertical-align: top; padding: 0.25rem 0.4rem; border-bottom: 1px solid var(--line); }
 th { font-weight: 500; }
 thead th { color: var(--soft); overflow-wrap: normal; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td ul { margin: 0; padding-left: 1rem; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; }
+.scroll { overflow-x: auto; }
+td ul { margin: 0; padding-left: 1.3rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
 figure { margin: 0; min-width: 0; }
 figcaption { font-weight: 600; }
@@ -78,11 +81,8 @@ _EXPLAINED = {
 # Charts: title, unit, and (name, column, factor) of each curve.
 _CHARTS: tuple[tuple[str, str, tuple[tuple[str, str, float], ...]], ...] = (
     ("Loss", "lower is better", (("training", "train_loss", 1), ("validation", "val_loss", 1))),
-    (
-        "Parts of the validation loss",
-        "unweighted",
-        (("decoder", "val_loss_seq2seq", 1), ("flat head", "val_loss_linear", 1)),
-    ),
+    ("Validation loss of the decoder", "unweighted", (("decoder", "val_loss_seq2seq", 1),)),
+    ("Validation loss of the flat head", "unweighted", (("flat head", "val_loss_linear", 1),)),
     (
         "Exact sets of codes",
         "percent of rows",
@@ -130,7 +130,11 @@ def report_page(facts: RunFacts, record: RunRecord, details: Mapping[str, Any] |
         paragraph(f"{done}; drawn {time.strftime('%Y-%m-%d %H:%M')} by histocc {facts.versions.get('histocc', '')}."),
         _verdict(heads, last),
         section("How good it is", *_tables(heads)),
-        section("How it learnt", _charts(record.rows), folded("The last evaluations as a table", _log(record.rows))),
+        section(
+            "How it learnt",
+            _charts(record.rows),
+            folded("The last evaluations as a table", f'<div class="scroll" tabindex="0">{_log(record.rows)}</div>'),
+        ),
         section("Codes that are confused", *_confused(details)),
         section("Codes that are hardly found", *_worst_covered(details)),
         section("What to run next", *_next_commands(facts, record.folder, step)),
@@ -160,16 +164,16 @@ def _verdict(heads: Mapping[str, Any], last: Mapping[str, float]) -> Markup:
     if not heads:
         return Markup(f'<p class="lead">Validation loss {last.get("val_loss", float("nan")):.4g}.</p>')
     head, figures = next(iter(heads.items()))
-    seen = figures["by_description"]
-    apart = "".join(
-        f"; {percent(seen[name]['exact_set_acc'])} % of descriptions that {what}"
-        for name, what in (("seen", "training has too"), ("unseen", "training has not"))
-        if name in seen
-    )
+    groups = figures["by_description"]
+    seen, unseen = (percent(groups[name]["exact_set_acc"]) if name in groups else None for name in ("seen", "unseen"))
     text = (
         f"{percent(figures['exact_set_acc'])} % of {figures['rows']:,} validation rows get exactly their codes "
-        f"({HEAD_NAMES[head]}){apart}."
+        f"({HEAD_NAMES[head]})."
     )
+    if seen and unseen:
+        text += f" Where training has the same description it is {seen} %, where it has not, {unseen} %."
+    elif seen or unseen:
+        text += f" {'All' if seen else 'None'} of these descriptions stand in the training data too."
     return Markup(f'<p class="lead">{escaped(text)}</p>')
 
 
@@ -181,7 +185,10 @@ def _tables(heads: Mapping[str, Any]) -> list[Markup]:
     if not heads:
         return [paragraph("No figures by group of rows are on file for this evaluation.")]
     parts = [
-        paragraph("All figures are in percent. Of validation rows, all codes of a row count as a set."),
+        paragraph(
+            "All figures are in percent, of validation rows. Exact sets are rows that get all their codes and no "
+            "others; precision, recall and F1 are over codes."
+        ),
         table(
             "All rows",
             ["", *_COLUMNS],
@@ -215,7 +222,7 @@ def _charts(rows: Sequence[Mapping[str, float]]) -> Markup:
             Curve(name, [(row["step"], factor * row[column]) for row in rows if column in row])
             for name, column, factor in columns
         ]
-        drawn.append(chart(title, unit, curves))
+        drawn.append(chart(title, unit, curves, from_zero="loss" not in title.lower()))
     return Markup('<div class="charts">\n' + "\n".join(filter(None, drawn)) + "\n</div>")
 
 
@@ -228,11 +235,14 @@ def _log(rows: Sequence[Mapping[str, float]]) -> Markup:
         "flat_exact_set_acc": "Flat head, %",
     }
     there = {column: name for column, name in columns.items() if any(column in row for row in rows)}
-    shown = [
-        [f"{int(row['step']):,}", *(f"{row[column]:.4g}" if column in row else "–" for column in there)]
-        for row in rows[-20:]
-    ]
+    shown = [[whole(row["step"]), *(_logged(row, column) for column in there)] for row in rows[-20:]]
     return table("Exact sets and losses", ["Step", *there.values()], shown, range(1, len(there) + 1))
+
+
+def _logged(row: Mapping[str, float], column: str) -> str:
+    if column.endswith("acc"):
+        return percent(row.get(column))
+    return f"{row[column]:.4g}" if column in row else NOTHING
 
 
 def _whose(details: Mapping[str, Any] | None) -> Markup | None:

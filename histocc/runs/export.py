@@ -21,10 +21,15 @@ from histocc.files.key import write_key
 from histocc.prediction.loaded import LoadedModel
 from histocc.prediction.loading import load_model
 from histocc.processes.distributed import Processes
+from histocc.report.card import model_card
+from histocc.report.facts import RunFacts
+from histocc.report.record import RunRecord
 from histocc.runs import command_line as cli
 from histocc.stored_model import describe_model
 
-CARD, WEIGHTS, CONFIG = "README.md", "model.safetensors", "config.json"
+CARD, WEIGHTS, CONFIG = run_folder.CARD, "model.safetensors", "config.json"
+# What the card calls the folder, whose place is not known yet.
+_PLACE = "FOLDER"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +98,8 @@ def write_model(loaded: LoadedModel, folder: Path) -> None:
         write_key(key, folder / run_folder.KEY)
     if loaded.folder is not None and (loaded.folder / run_folder.THRESHOLDS).is_file():
         shutil.copyfile(loaded.folder / run_folder.THRESHOLDS, folder / run_folder.THRESHOLDS)
-    (folder / CARD).write_text(_card(loaded), "utf-8")
+    names = {path.name for path in folder.iterdir()} | {CARD}
+    (folder / CARD).write_text(_card(loaded, names), "utf-8")
 
 
 def _config(loaded: LoadedModel) -> dict[str, Any]:
@@ -116,51 +122,47 @@ def _config(loaded: LoadedModel) -> dict[str, Any]:
     }
 
 
-def _card(loaded: LoadedModel) -> str:
-    system, settings = loaded.system, loaded.settings
-    trained: Mapping[str, Any] = loaded.entries.get("settings") or {}
-    languages = "not noted" if loaded.languages is None else ", ".join(sorted(loaded.languages))
-    rows = trained.get("training_rows")
-    facts = [
-        f"- coding system: {system.name}, {system.num_classes:,} codes, up to {system.formatter.max_num_codes} a text",
-        f"- languages: {languages}",
-        f"- trained on {rows:,} rows" if isinstance(rows, int) else "- training rows: not noted",
-        f"- step {loaded.entries.get('step', 'not noted')}; texts of up to {settings.max_len} characters",
-    ]
-    listed = "\n".join(facts)
-    return f"""---
-library_name: histocc
-tags: [occupational coding, CANINE, {system.name}]
----
+def _card(loaded: LoadedModel, names: set[str]) -> str:
+    """The card of the run, for a folder with other files in it; without a run, what the weights themselves say."""
+    facts = record = None
+    if loaded.folder is not None:
+        try:
+            facts = RunFacts.read(loaded.folder)
+            record = RunRecord.read(loaded.folder) if facts is not None else None
+        except UsageError as error:
+            console.warn(f"the card of the model says little of its run: {error}")
+            facts = record = None
+    if facts is None:
+        return model_card(_facts_of_weights(loaded), None, names, _PLACE, step=_step(loaded))
+    # The best weights of train.py stand alone, and their step is that of the log.
+    step = record.best_step() if facts.kind == "flat" else _step(loaded)
+    details = None
+    if step is not None:
+        try:
+            details = record.details(step)
+        except UsageError as error:
+            console.warn(f"the card of the model has no figures: {error}")
+    return model_card(facts, details, names, _PLACE, step=step)
 
-# A model for occupational descriptions
 
-Turns occupational descriptions into codes. It was trained with histocc; encoder: CANINE.
+def _facts_of_weights(loaded: LoadedModel) -> RunFacts:
+    """What the weights themselves say of their run."""
+    settings: Mapping[str, Any] = loaded.entries.get("settings") or {}
+    rows = settings.get("training_rows")
+    return RunFacts(
+        kind=loaded.settings.kind,
+        system=loaded.system.name,
+        codes=loaded.system.num_classes,
+        codes_a_row=loaded.system.formatter.max_num_codes,
+        max_len=loaded.settings.max_len,
+        rows={"training": rows} if isinstance(rows, int) else {},
+        languages=dict.fromkeys(sorted(loaded.languages or ()), 0),
+    )
 
-{listed}
 
-## Use
-
-```bash
-histocc predict --model FOLDER --input table.csv --input-col occ1 --output coded.csv
-```
-
-```python
-from histocc import OccCANINE
-
-model = OccCANINE("FOLDER", hf=False)
-model.predict(["wine and spirit merchant"], lang="en")
-```
-
-## How good it is
-
-`histocc evaluate --model FOLDER --input TABLE --target-cols ... --output judged` says so for a table with known codes.
-
-## Cite
-
-Dahl, C. M., Johansen, T., Vedel, C. (2024): Breaking the HISCO Barrier: Automatic Occupational Standardization with
-OccCANINE.
-"""
+def _step(loaded: LoadedModel) -> int | None:
+    step = loaded.entries.get("step")
+    return step if isinstance(step, int) else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
