@@ -257,6 +257,13 @@ def test_an_exported_model_needs_neither_run_nor_data_nor_network(runs, texts, t
     assert code == 0, err
     names = {path.name for path in (tmp_path / "model").iterdir()}
     assert names == {"model.safetensors", "config.json", "key.csv", "README.md"}
+    card, own = ((folder / "README.md").read_text() for folder in (tmp_path / "model", runs / "mixer"))
+    how_good = [text[text.index("| head |") : text.index("How good it is on other data")] for text in (card, own)]
+    assert how_good[0] == how_good[1]
+    assert "training rows: " in card
+    assert "- `model.safetensors`: the weights" in card
+    assert "best.bin" not in card
+    assert "--model FOLDER" in card
     again = Seq2SeqMixerOccCANINE_hub.from_pretrained(tmp_path / "model")
     weights = torch.load(runs / "mixer" / "best.bin", weights_only=True)["model"]
     for name, tensor in again.state_dict().items():

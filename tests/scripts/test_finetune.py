@@ -65,7 +65,17 @@ def test_from_a_table_to_a_model(arguments, tmp_path, capsys):
     assert code == 0, err
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         *("data_train.csv", "data_val.csv", "key.csv", "codes.csv", "preparation.json", "args.yaml"),
-        *("2.bin", "last.bin", "best.bin", "logs.csv", "logs_by_group.csv", "metrics"),
+        *(
+            "2.bin",
+            "last.bin",
+            "best.bin",
+            "logs.csv",
+            "logs_by_group.csv",
+            "metrics",
+            "report.html",
+            "README.md",
+            "run.json",
+        ),
     }
     assert "24 rows read; 22 for training, 2 for validation, 0 left out; 6 codes" in out
     assert "Trained to step 2. The model is in" in out

@@ -104,6 +104,9 @@ def test_a_run_leaves_weights_that_load_as_ever(arguments, tmp_path, capsys):
             "logs.csv",
             "logs_by_group.csv",
             "metrics",
+            "report.html",
+            "README.md",
+            "run.json",
             "args.yaml",
             "test.json",
         ),
@@ -113,6 +116,12 @@ def test_a_run_leaves_weights_that_load_as_ever(arguments, tmp_path, capsys):
     assert metrics["heads"]["flat"]["exact_set_acc"] == pytest.approx(100 * metrics["val_acc"])
     assert sum(group["rows"] for group in metrics["heads"]["flat"]["by_description"].values()) == 1
     assert metrics["mistakes"]["head"] == "flat"
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "Step 24 of 24" in report
+    assert "By language – flat head" in report
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "test rows: 2" in card
+    assert "| flat head | 1 |" in card
     assert "60 rows read" in out
     assert "57 for training, 1 for validation, 2 for test" in out
     assert "reference loss" in out

@@ -36,6 +36,7 @@ def test_a_run_leaves_checkpoints_logs_and_arguments(arguments, tmp_path, hisco_
     assert code == 0, err
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         *("3.bin", "last.bin", "best.bin", "logs.csv", "logs_by_group.csv", "metrics", "args.yaml"),
+        *("report.html", "README.md", "run.json"),
     }
     assert "training rows    8" in out
     assert "step 3 of 3" in out
@@ -71,6 +72,15 @@ def test_a_run_leaves_checkpoints_logs_and_arguments(arguments, tmp_path, hisco_
         assert f"{float(exact):.1f} %" in out
     assert metrics["mistakes"]["head"] == "decoded"
     assert "<b>unknown</b>" in {text for code in metrics["mistakes"]["worst_covered"] for text in code["examples"]}
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "Step 3 of 3" in report
+    assert "&lt;b&gt;unknown&lt;/b&gt;" in report
+    assert "<b>" not in report
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "validation rows: 5" in card
+    assert "`--max-steps` 3" in card
+    assert "`--seed`" not in card
+    assert "python train_mixer.py --save-dir" in card
     assert re.search(r"decoded: exact sets \S+ % of 5 rows \(seen \S+ %, unseen \S+ %\), F1", out)
 
 
