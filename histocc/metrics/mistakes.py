@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,12 +96,12 @@ class CodeMistakes:
 
     def most_confused(self, number: int) -> list[tuple[tuple[str, str], CodeTally]]:
         """The pairs that are confused most often, the worst first."""
-        return sorted(self.pairs.items(), key=lambda item: (-item[1].rows, item[0]))[:number]
+        return heapq.nsmallest(number, self.pairs.items(), key=lambda item: (-item[1].rows, item[0]))
 
     def worst_covered(self, number: int) -> list[tuple[str, CodeTally]]:
         """The codes of which the least share is found, of equals the most frequent first; none that is always found."""
         missed = [(code, tally) for code, tally in self.codes.items() if tally.found < tally.rows]
-        return sorted(missed, key=lambda item: (item[1].found / item[1].rows, -item[1].rows, item[0]))[:number]
+        return heapq.nsmallest(number, missed, key=lambda item: (item[1].found / item[1].rows, -item[1].rows, item[0]))
 
 
 def describe_mistakes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from histocc.files import console, run_folder
@@ -62,7 +61,7 @@ def draw(facts: RunFacts, folder: Path) -> None:
         step = record.best_step()
         details = None if step is None else record.details(step)
         names = files_of_run(folder, facts.kind)
-        _write(card, model_card(facts, details, names, shlex.quote(str(folder)), step=step))
+        _write(card, model_card(facts, details, names, str(folder), step=step))
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -51,7 +53,7 @@ def model_card(
     files
         Names in the folder.
     place
-        How the folder is called in commands.
+        The folder, as commands name it.
     step
         Where the weights stand; None where that is not known.
     """
@@ -117,7 +119,7 @@ _SAID = ("steps", "batch size", "learning rate", "parameters", "device", "precis
 
 
 def _how_good(facts: RunFacts, details: Mapping[str, Any] | None, place: str) -> str:
-    judge = f"`histocc evaluate --model {place} --input TABLE --target-cols ... --output judged`"
+    judge = f"`histocc evaluate --model {shlex.quote(place)} --input TABLE --target-cols ... --output judged`"
     if not details or not details["heads"]:
         return f"{judge} says so for a table with known codes."
     heads = details["heads"]
@@ -159,13 +161,13 @@ def _table(first: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
 
 def _use(place: str) -> str:
     return f"""```bash
-histocc predict --model {place} --input table.csv --input-col occ1 --output coded.csv
+histocc predict --model {shlex.quote(place)} --input table.csv --input-col occ1 --output coded.csv
 ```
 
 ```python
 from histocc import OccCANINE
 
-model = OccCANINE("{place}", hf=False)
+model = OccCANINE({json.dumps(place, ensure_ascii=False)}, hf=False)
 model.predict(["wine and spirit merchant"], lang="en")
 ```"""
 

@@ -65,6 +65,12 @@ def test_what_comes_from_data_is_no_markup(facts):
     assert card.count("```") == model_card(facts, None, set(), "FOLDER").count("```")
 
 
+def test_a_folder_with_blanks_is_quoted_as_each_language_wants_it(facts):
+    card = model_card(facts, None, set(), "my runs/a")
+    assert "histocc predict --model 'my runs/a' --input" in card
+    assert 'OccCANINE("my runs/a", hf=False)' in card
+
+
 def test_a_card_of_ones_own_stays(facts, folder):
     draw(facts, folder)
     text = (folder / "README.md").read_text()
