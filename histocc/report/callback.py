@@ -33,8 +33,11 @@ class ReportCallback:
         self._folder = folder
 
     def __call__(self, evaluation: Evaluation) -> None:
-        """Draw both."""
-        what = f"{run_folder.REPORT} and {run_folder.CARD} of step {evaluation.step}"
+        self.draw(evaluation.step)
+
+    def draw(self, step: int) -> None:
+        """Draw both from what is on file at `step`."""
+        what = f"{run_folder.REPORT} and {run_folder.CARD} of step {step}"
         try:
             save_with_retry(lambda: draw(self._facts, self._folder), what)
         except Exception as error:  # A page is no reason to lose a run.
@@ -61,7 +64,7 @@ def draw(facts: RunFacts, folder: Path) -> None:
         step = record.best_step()
         details = None if step is None else record.details(step)
         names = files_of_run(folder, facts.kind)
-        _write(card, model_card(facts, details, names, str(folder), step=step))
+        _write(card, model_card(facts, details, names, str(folder), step=step, test=record.test()))
 
 
 def _write(path: Path, text: str) -> None:

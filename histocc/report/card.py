@@ -11,7 +11,7 @@ from typing import Any
 from histocc.report.facts import RunFacts
 from histocc.report.folder_files import describe_files
 from histocc.report.markup import percent, visible
-from histocc.report.page import flag_name, shown
+from histocc.report.page import flag_name, shown, tested
 from histocc.training.reporting import HEAD_NAMES
 
 # By this line a card is known for one that may be written again.
@@ -41,6 +41,7 @@ def model_card(
     place: str,
     *,
     step: int | None = None,
+    test: Mapping[str, Any] | None = None,
 ) -> str:
     """The card.
 
@@ -56,6 +57,8 @@ def model_card(
         The folder, as commands name it.
     step
         Where the weights stand; None where that is not known.
+    test
+        Figures on rows that played no part in the run, see `RunRecord.test`; None where there are none.
     """
     parts = [
         f"---\nlibrary_name: histocc\ntags: [occupational coding, CANINE, {facts.system}]\n---",
@@ -67,7 +70,7 @@ def model_card(
         "## How it was trained",
         _how(facts),
         "## How good it is",
-        _how_good(facts, details, place),
+        _how_good(details, test, place),
         "## Use",
         _use(place),
         "## Files",
@@ -118,13 +121,14 @@ def _how(facts: RunFacts) -> str:
 _SAID = ("steps", "batch size", "learning rate", "parameters", "device", "precision", "descriptions")
 
 
-def _how_good(facts: RunFacts, details: Mapping[str, Any] | None, place: str) -> str:
+def _how_good(details: Mapping[str, Any] | None, test: Mapping[str, Any] | None, place: str) -> str:
     judge = f"`histocc evaluate --model {shlex.quote(place)} --input TABLE --target-cols ... --output judged`"
     if not details or not details["heads"]:
         return f"{judge} says so for a table with known codes."
     heads = details["heads"]
     head, leading = next(iter(heads.items()))
-    parts = [
+    parts = [] if test is None else [tested(test)]
+    parts += [
         f"On the validation rows, at step {details['step']:,}, in percent. *Exact sets* are rows that get all their "
         "codes and no others; precision, recall and F1 are over codes.",
         _table("head", ((HEAD_NAMES[name], figures) for name, figures in heads.items())),

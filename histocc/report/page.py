@@ -123,13 +123,14 @@ def report_page(facts: RunFacts, record: RunRecord, details: Mapping[str, Any] |
     last = record.rows[-1]
     step = int(last["step"])
     heads = {} if details is None else details["heads"]
+    test = record.test()
     name = record.folder.resolve().name
     done = f"Step {step:,} of {facts.total_steps:,}" if facts.total_steps else f"Step {step:,}"
     sections = [
         f"<h1>{escaped(name)}</h1>",
         paragraph(f"{done}; drawn {time.strftime('%Y-%m-%d %H:%M')} by histocc {facts.versions.get('histocc', '')}."),
         _verdict(heads, last),
-        section("How good it is", *_tables(heads)),
+        section("How good it is", "" if test is None else paragraph(tested(test)), *_tables(heads)),
         section(
             "How it learnt",
             _charts(record.rows),
@@ -175,6 +176,14 @@ def _verdict(heads: Mapping[str, Any], last: Mapping[str, float]) -> Markup:
     elif seen or unseen:
         text += f" {'All' if seen else 'None'} of these descriptions stand in the training data too."
     return Markup(f'<p class="lead">{escaped(text)}</p>')
+
+
+def tested(test: Mapping[str, Any]) -> str:
+    """What the rows set aside for testing say."""
+    return (
+        f"Of {test['rows']:,} rows set aside for testing, which played no part in the run, "
+        f"{percent(test['exact_set_acc'])} % get exactly their codes (the best weights)."
+    )
 
 
 def _figures(group: Mapping[str, Any]) -> list[str]:

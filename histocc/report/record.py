@@ -64,6 +64,26 @@ class RunRecord:
         found.raise_if_any()
         return {"step": step, "heads": {head: heads[head] for head in PREFIXES if head in heads}, "mistakes": mistakes}
 
+    def test(self) -> dict[str, Any] | None:
+        """`rows` and `exact_set_acc`, in percent, of rows that played no part in the run; None where there are none.
+
+        Raises
+        ------
+        UsageError
+            The file cannot be read, or holds other things than figures.
+        """
+        path = self.folder / run_folder.TEST_FIGURES
+        values = read_json(path, "Move the file away: it is then left out")
+        if values is None:
+            return None
+        found = Entries(path, "Move the file away: it is then left out")
+        values = found.check("all of it", values, entries.mapping) or {}
+        step, rows = (found.take(values, name, entries.whole()) for name in ("step", "rows"))
+        share = found.take(values, "test_acc", entries.number(0, 1))
+        found.raise_if_any()
+        # What an earlier, shorter run has left says nothing of these weights.
+        return {"rows": rows, "exact_set_acc": 100 * share} if step == self.rows[-1]["step"] else None
+
 
 def _numbers(row: Mapping[str, str | None]) -> dict[str, float]:
     numbers = {}

@@ -136,13 +136,13 @@ def _card(loaded: LoadedModel, names: set[str]) -> str:
         return model_card(_facts_of_weights(loaded), None, names, _PLACE, step=_step(loaded))
     # The best weights of train.py stand alone, and their step is that of the log.
     step = record.best_step() if facts.kind == "flat" else _step(loaded)
-    details = None
+    details = test = None
     if step is not None:
         try:
-            details = record.details(step)
+            details, test = record.details(step), record.test()
         except UsageError as error:
             console.warn(f"the card of the model has no figures: {error}")
-    return model_card(facts, details, names, _PLACE, step=step)
+    return model_card(facts, details, names, _PLACE, step=step, test=test)
 
 
 def _facts_of_weights(loaded: LoadedModel) -> RunFacts:

@@ -140,6 +140,8 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
         training.run()
         if not loop.stopped:
             _test(training, data, loss_fn)
+            if processes.is_main:
+                report.draw(loop.step)
     files = training.checkpoints
     return shared.end(
         loop,

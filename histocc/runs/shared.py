@@ -241,7 +241,7 @@ def report(
     header: Mapping[str, str],
     rows: Mapping[str, int],
     languages: Mapping[str, int],
-) -> OnEvaluation:
+) -> ReportCallback:
     """What draws report and card of a run; what the run is, is noted beside them.
 
     Parameters

@@ -9,6 +9,7 @@ import pytest
 
 from histocc.errors import UsageError
 from histocc.files import atomic
+from histocc.files.json_files import write_json
 from histocc.report.callback import ReportCallback, draw
 from histocc.report.card import MARK, model_card
 from histocc.report.facts import RunFacts
@@ -96,6 +97,16 @@ def test_what_cannot_be_drawn_is_a_warning(facts, folder, monkeypatch, capsys):
     report(evaluation)
     assert "report.html and README.md of step 800 could not be drawn: division by zero" in capsys.readouterr().err
     assert not (folder / "report.html").exists()
+
+
+def test_rows_set_aside_speak_for_the_weights_of_their_step_alone(facts, folder):
+    test = {"step": 800, "rows": 30, "test_loss": 0.1, "test_acc": 0.7}
+    for step, told in ((800, True), (400, False)):
+        write_json(folder / "test.json", test | {"step": step})
+        draw(facts, folder)
+        line = "Of 30 rows set aside for testing, which played no part in the run, 70.0 % get exactly their codes"
+        for name in ("README.md", "report.html"):
+            assert (line in (folder / name).read_text()) == told
 
 
 def test_what_a_run_is_can_be_read_again(facts, folder):

@@ -122,6 +122,7 @@ def test_a_run_leaves_weights_that_load_as_ever(arguments, tmp_path, capsys):
     card = (tmp_path / "run" / "README.md").read_text()
     assert "test rows: 2" in card
     assert "| flat head | 1 |" in card
+    assert all("Of 2 rows set aside for testing" in text for text in (card, report))
     assert "60 rows read" in out
     assert "57 for training, 1 for validation, 2 for test" in out
     assert "reference loss" in out
