@@ -10,6 +10,7 @@ from typing import Any
 # Characters of a text that are shown.
 MOST_CHARACTERS = 120
 NOTHING = "–"
+_DIRECTIONS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
 
 class Markup(str):
@@ -24,8 +25,13 @@ def escaped(value: Any) -> Markup:
 
 
 def visible(text: str) -> str:
-    """A text in which what nobody can read, and no file can hold (lone surrogates), is replaced by a mark."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs", "Cn") else c for c in text)
+    """A text in which a mark stands for what nobody can read, no file can hold, or turns the text around it."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_hidden(c) else c for c in text)
+
+
+def _is_hidden(character: str) -> bool:
+    # Control characters, lone surrogates, code points that are no characters; and overrides of the direction.
+    return unicodedata.category(character) in ("Cc", "Cs", "Cn") or character in _DIRECTIONS
 
 
 def cut(text: str) -> str:

@@ -20,6 +20,7 @@ from histocc.report.markup import (
     listed,
     paragraph,
     percent,
+    quoted,
     section,
     table,
     whole,
@@ -38,7 +39,7 @@ p { margin: 0.5rem 0; max-width: 45rem; }
 .lead { font-size: 1.1rem; }
 .soft, figcaption span, .legend { color: var(--soft); }
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 0.9em; }
-code, .text, td, th, dd { overflow-wrap: anywhere; }
+p, li, caption, summary, code, .text, td, th, dt, dd { overflow-wrap: anywhere; }
 pre { background: var(--tint); padding: 0.6rem; border-radius: 4px; white-space: pre-wrap; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; max-width: 48rem; margin: 0.8rem 0; font-size: 0.92rem; }
 caption { text-align: left; font-weight: 600; padding: 0.3rem 0; }
@@ -63,7 +64,7 @@ figcaption span { font-weight: 400; }
 .key line { stroke-width: 2.5; }
 details { margin: 0.6rem 0; }
 summary { cursor: pointer; color: #1b5fa8; padding: 0.2rem 0; }
-dl { display: grid; grid-template-columns: minmax(6rem, max-content) minmax(0, 1fr); gap: 0.15rem 1rem;
+dl { display: grid; grid-template-columns: fit-content(40%) minmax(0, 1fr); gap: 0.15rem 1rem;
   margin: 0.5rem 0; }
 dt { color: var(--soft); }
 dd { margin: 0; }
@@ -217,7 +218,7 @@ def _tables(heads: Mapping[str, Any]) -> list[Markup]:
             groups = figures[kind]
             order = sorted(groups, key=lambda name: -groups[name]["rows"]) if kind == "by_language" else groups
             if groups:
-                rows = [[name or "(none)", *_figures(groups[name])] for name in order]
+                rows = [[quoted(name), *_figures(groups[name])] for name in order]
                 tables.append(table(f"{caption} – {HEAD_NAMES[head]}", [column, *_COLUMNS], rows, range(1, 6)))
         joined = "\n".join(tables)
         parts.append(Markup(joined) if i == 0 else folded(f"The same, {HEAD_NAMES[head]}", joined))
