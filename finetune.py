@@ -1,7 +1,7 @@
 """Fine-tune the mixer model on a table of your own, with codes of any system.
 
-python finetune.py --dataset table.csv --target-cols code_1 code_2 --save-path runs/mine
-torchrun --nproc_per_node=4 finetune.py --dataset table.csv --target-cols code --save-path runs/mine
+python finetune.py --dataset table.csv --target-cols code_1 code_2 --save-dir runs/mine
+torchrun --nproc_per_node=4 finetune.py --dataset table.csv --target-cols code --save-dir runs/mine
 python finetune.py --demo
 """
 
@@ -34,85 +34,174 @@ if TYPE_CHECKING:
     from histocc.runs.start import Start
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> cli.ScriptParser:
     """The command line."""
-    parser = cli.ScriptParser(prog="finetune.py", description=__doc__.splitlines()[0])
-    table = parser.add_argument_group("table")
-    table.add_argument(
-        "--save-path",
-        default="./Finetuned/",
-        help="folder for prepared files, checkpoints and logs; prepared files in it are used, a run in it is continued",
+    parser = cli.script_parser(
+        "finetune",
+        description=__doc__.splitlines()[0],
+        needs="--dataset FILE --target-cols COLUMN ... --save-dir FOLDER",
+        examples="  python finetune.py --dataset table.csv --input-col occupation --target-cols code_1 code_2 "
+        "--save-dir runs/mine",
+        later=["--save-dir", "--epochs", "--checkpoint-path"],
     )
-    table.add_argument("--dataset", default=None, help="CSV or Parquet file with descriptions and codes")
-    table.add_argument("--input-col", default="occ1", help="column of the descriptions")
-    table.add_argument("--target-cols", nargs="+", default=None, help="columns of the codes, first code first")
-    table.add_argument("--language", default="unk", help="language of all rows, as a short code")
-    table.add_argument("--language-col", default=None, help="column of the languages, instead of --language")
-    table.add_argument(
-        "--language-map", default=None, metavar="FILE", help="table of two columns: a language as it is spelt, its code"
+    parser.flag(
+        cli.DATA, "--dataset", default=None, metavar="FILE", help="CSV or Parquet file with descriptions and codes"
     )
-    table.add_argument(
-        "--max-len", type=whole_number, default=128, help="characters of language and description, at most"
+    parser.flag(cli.DATA, "--input-col", default="occ1", metavar="COLUMN", help="column of the descriptions")
+    parser.flag(
+        cli.DATA,
+        "--target-cols",
+        nargs="+",
+        default=None,
+        metavar="COLUMN",
+        help="columns of the codes, first code first",
     )
-    codes = parser.add_argument_group("codes")
-    codes.add_argument("--block-size", type=whole_number, default=5, help="characters (or parts) of a code")
-    codes.add_argument("--use-within-block-sep", action="store_true", help="codes are lists of parts such as 1,13,0,0")
-    codes.add_argument(
-        "--allow-codes-shorter-than-block-size", action="store_true", help="accept codes with fewer characters (parts)"
+    parser.flag(cli.DATA, "--language", default="unk", metavar="CODE", help="language of all rows, as a short code")
+    parser.flag(
+        cli.DATA,
+        "--language-col",
+        default=None,
+        metavar="COLUMN",
+        help="column of the languages, instead of --language",
     )
-    codes.add_argument(
-        "--drop-bad-labels", action="store_true", help="leave rows that do not fit out and list them in a file"
+    parser.flag(
+        cli.DATA,
+        "--language-map",
+        default=None,
+        metavar="FILE",
+        help="table of two columns: a language as it is spelt, its code",
     )
-    codes.add_argument(
-        "--keep-missing-spellings", action="store_true", help="nan, NA, None, null, ? in code columns are codes"
+    cli.add_length(parser)
+    parser.flag(
+        cli.CODES,
+        "--block-size",
+        type=whole_number,
+        default=5,
+        metavar="TOKENS",
+        help="characters (or parts) that a code has at most",
     )
-    codes.add_argument(
-        "--short-codes", nargs="+", default=[], metavar="CODE", help="codes that are short on purpose, such as -1 -2"
+    parser.flag(
+        cli.CODES, "--use-within-block-sep", action="store_true", help="codes are lists of parts such as 1,13,0,0"
     )
-    codes.add_argument(
-        "--pad-codes", action="store_true", help="fill codes of digits up to the block size with leading zeros"
+    parser.flag(
+        cli.CODES,
+        "--allow-codes-shorter-than-block-size",
+        action="store_true",
+        help="accept codes with fewer characters (parts)",
     )
-    codes.add_argument("--all-codes-file", default=None, help="table of all codes: those the data lack get a class too")
-    codes.add_argument(
-        "--all-codes-col", default=None, help="its column (pst2_1, system_code or code, else the first column)"
+    parser.flag(
+        cli.CODES,
+        "--drop-bad-labels",
+        action="store_true",
+        help="leave rows that do not fit out and list them in a file",
     )
-    preparation = parser.add_argument_group("preparation")
-    preparation.add_argument("--share-val", type=real_number, default=0.1, help="share of the rows for validation")
-    preparation.add_argument(
+    parser.flag(
+        cli.CODES,
+        "--keep-missing-spellings",
+        action="store_true",
+        help="nan, NA, None, null, ? in code columns are codes",
+    )
+    parser.flag(
+        cli.CODES,
+        "--short-codes",
+        nargs="+",
+        default=[],
+        metavar="CODE",
+        help="codes that are short on purpose, such as -1 -2",
+    )
+    parser.flag(
+        cli.CODES,
+        "--pad-codes",
+        action="store_true",
+        help="fill codes of digits up to the block size with leading zeros",
+    )
+    parser.flag(
+        cli.CODES,
+        "--all-codes-file",
+        default=None,
+        metavar="FILE",
+        help="table of all codes: those the data lack get a class too",
+    )
+    parser.flag(
+        cli.CODES,
+        "--all-codes-col",
+        default=None,
+        metavar="COLUMN",
+        help="its column (pst2_1, system_code or code, else the first column)",
+    )
+    parser.flag(
+        cli.PREPARATION,
+        "--share-val",
+        type=real_number,
+        default=0.1,
+        metavar="SHARE",
+        help="share of the rows for validation",
+    )
+    parser.flag(
+        cli.PREPARATION,
         "--split-by",
         default=None,
         metavar="description|COLUMN",
         help="keep all rows of a description, or of a value of a column, on one side of the split",
     )
-    preparation.add_argument(
-        "--val-data", default=None, metavar="FILE", help="table of the validation rows; all of --dataset trains then"
+    parser.flag(
+        cli.PREPARATION,
+        "--val-data",
+        default=None,
+        metavar="FILE",
+        help="table of the validation rows; all of --dataset trains then",
     )
-    preparation.add_argument("--prepare-only", action="store_true", help="write the prepared files and stop")
-    preparation.add_argument(
+    parser.flag(cli.PREPARATION, "--prepare-only", action="store_true", help="write the prepared files and stop")
+    parser.flag(
+        cli.PREPARATION,
         "--overwrite",
         action="store_true",
         help="prepare the table again; the prepared files that are there are set aside",
     )
-    preparation.add_argument(
-        "--keep-prepared", action="store_true", help="use the prepared files although --dataset is another table now"
+    parser.flag(
+        cli.PREPARATION,
+        "--keep-prepared",
+        action="store_true",
+        help="use the prepared files although --dataset is another table now",
     )
-    cli.add_mixer_arguments(parser, save_interval=1000, num_epochs=5, batch_size=128, seq2seq_weight=0.1)
-    # What decides the decoder's shape and dropout is no choice here, so that every checkpoint fits.
-    parser.set_defaults(dropout=0.0, decoder_dim_feedforward=None)
-    parser.add_argument("--freeze-encoder", action="store_true", help="train decoder and flat head alone")
-    descriptions = parser.add_argument_group("official descriptions of codes")
-    descriptions.add_argument(
-        "--include-descriptions", action="store_true", help="join the first code's description to training rows"
+    parser.flag(
+        cli.DESCRIPTIONS,
+        "--include-descriptions",
+        action="store_true",
+        help="join the first code's description to training rows",
     )
-    descriptions.add_argument("--description-prob", type=real_number, default=0.5, help="share of training rows")
-    descriptions.add_argument(
-        "--description-template", default="{occ} [DESC: {desc}]", help="how text and description are joined"
+    parser.flag(
+        cli.DESCRIPTIONS,
+        "--description-prob",
+        type=real_number,
+        default=0.5,
+        metavar="SHARE",
+        help="share of training rows that get one",
     )
-    descriptions.add_argument("--descriptions-file", default=None, help="CSV or Parquet file of descriptions")
-    descriptions.add_argument("--descriptions-code-col", default=None, help="its column of codes")
-    descriptions.add_argument("--descriptions-text-col", default=None, help="its column of descriptions")
-    descriptions.add_argument("--descriptions-lang-col", default=None, help="its column of languages, if it has one")
-    cli.add_run_arguments(parser, "finetune")
+    parser.flag(
+        cli.DESCRIPTIONS,
+        "--description-template",
+        default="{occ} [DESC: {desc}]",
+        metavar="TEXT",
+        help="how text and description are joined",
+    )
+    parser.flag(
+        cli.DESCRIPTIONS,
+        "--descriptions-file",
+        default=None,
+        metavar="FILE",
+        help="CSV or Parquet file of descriptions",
+    )
+    for name, what in (("code", "codes"), ("text", "descriptions"), ("lang", "languages, if it has one")):
+        parser.flag(
+            cli.DESCRIPTIONS,
+            f"--descriptions-{name}-col",
+            default=None,
+            metavar="COLUMN",
+            help=f"its column of {what}",
+        )
+    cli.add_mixer_arguments(parser, "finetune", num_epochs=5, batch_size=128, save_interval=1000, seq2seq_weight=0.1)
+    parser.flag(cli.MODEL, "--freeze-encoder", action="store_true", help="train decoder and flat head alone")
     return parser
 
 
@@ -121,7 +210,7 @@ def demo_defaults(given: argparse.Namespace) -> dict[str, Any]:
     from histocc.datasets import raw_sample_path
     from histocc.runs.demo import FINETUNE_DEMO
 
-    defaults = {**FINETUNE_DEMO, "save_path": "runs/demo-finetune"}
+    defaults = {**FINETUNE_DEMO, "save_dir": "runs/demo-finetune"}
     if given.dataset is None:
         defaults |= {"dataset": str(raw_sample_path()), "target_cols": ["hisco_1", "hisco_2"]}
         if given.language == "unk":
@@ -151,9 +240,9 @@ def check_arguments(options: FinetuneOptions) -> Descriptions | None:
     if options.overwrite and options.keep_prepared:
         problems.add("--overwrite prepares the table again and --keep-prepared keeps what is there: give one of them")
     if options.overwrite:
-        problems.run(check_overwrite, options.save_path)
-    if is_prepared(options.save_path) and not options.overwrite:
-        problems.run(check_folder, options.save_path, "--save-path")
+        problems.run(check_overwrite, options.save_dir)
+    if is_prepared(options.save_dir) and not options.overwrite:
+        problems.run(check_folder, options.save_dir, "--save-dir")
     else:
         checkpoints = []
         # What keeps one from looking into the folder is told with the other arguments.
@@ -162,14 +251,14 @@ def check_arguments(options: FinetuneOptions) -> Descriptions | None:
         if checkpoints:
             problems.add(
                 f"{checkpoints[0]} is from a run whose {', '.join(run_folder.PREPARED_FILES)} are no longer all there: "
-                "choose another --save-path, put the files back, or move the checkpoints away to begin again"
+                "choose another --save-dir, put the files back, or move the checkpoints away to begin again"
             )
         problems.run(
             check_preparation,
             options.dataset,
             options.input_col,
             options.target_cols or [],
-            options.save_path,
+            options.save_dir,
             options.share_val,
             options.language,
             options.language_col,
@@ -199,7 +288,7 @@ def _prepare(options: FinetuneOptions, formatter: BlockyFormatter) -> None:
         options.dataset,
         options.input_col,
         formatter,
-        options.save_path,
+        options.save_dir,
         options.share_val,
         options.language,
         options.language_col,
@@ -268,7 +357,7 @@ def finetune(options: FinetuneOptions, processes: Processes) -> int:
     if options.demo and code == 0 and processes.is_main:
         console.say(
             "This was the demo. With a table of your own the full model trains with\n"
-            "  python finetune.py --dataset table.csv --input-col text --target-cols code --save-path runs/mine\n"
+            "  python finetune.py --dataset table.csv --input-col text --target-cols code --save-dir runs/mine\n"
             "and starts from the published HISCO model with --initial-checkpoint occ-canine-v1."
         )
     return code

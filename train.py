@@ -7,7 +7,6 @@ python train.py --demo
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -24,7 +23,7 @@ from histocc.files import console
 from histocc.files.folders import check_folder
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
-from histocc.runs.options import LOG_INTERVAL, FlatOptions
+from histocc.runs.options import FlatOptions
 from histocc.runs.ranges import real_number, whole_number
 
 _RESERVED_NAMES = ("last", "best", "..")
@@ -32,49 +31,73 @@ _RESERVED_NAMES = ("last", "best", "..")
 _LONGEST_NAME = 200
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> cli.ScriptParser:
     """The command line."""
-    parser = cli.ScriptParser(prog="train.py", description=__doc__.splitlines()[0])
-    data = parser.add_argument_group("data")
-    data.add_argument("--save-dir", default="Model", help="folder for weights and logs; a run in it is continued")
-    data.add_argument(
+    parser = cli.script_parser(
+        "train",
+        description=__doc__.splitlines()[0],
+        needs="--train-data FOLDER --save-dir FOLDER",
+        examples="  python train.py --train-data ../Data/Training_data --save-dir Model --use-amp",
+        later=["--num-epochs", "--augmentation-prob", "--initial-checkpoint", "--save-path"],
+    )
+    parser.flag(
+        cli.DATA,
         "--train-data",
         nargs="+",
         default=["../Data/Training_data"],
-        help="folder whose CSV files are trained on, or CSV or Parquet files",
+        metavar="FOLDER|FILE",
+        help="folder whose CSV files are trained on, or CSV or Parquet files; columns occ1, lang, code1 .. code5",
     )
-    data.add_argument(
-        "--sample-size", type=whole_number, default=10, help="rows to use, as a power of ten: 4 is 10,000 rows"
+    parser.flag(
+        cli.DATA,
+        "--sample-size",
+        type=whole_number,
+        default=10,
+        metavar="POWER",
+        help="rows to use, as a power of ten: 4 is 10,000 rows at most, 10 is all",
     )
-    data.add_argument(
+    parser.flag(
+        cli.DATA,
         "--upsample-minimum",
         type=whole_number,
         default=0,
+        metavar="ROWS",
         help="classes with fewer rows than this get so many more, drawn with replacement",
     )
-    data.add_argument("--max-len", type=whole_number, default=128, help="characters of a description, at most")
-    data.add_argument("--alt-prob", type=real_number, default=0.1, help="share of descriptions augmented")
-    data.add_argument("--skip-insert-words", action="store_true", help="augment without inserting words")
-    start = parser.add_argument_group("model and initial weights")
-    start.add_argument("--checkpoint-path", default=None, help="weights to start from, with or without .bin")
-    start.add_argument("--model-name", default=None, help="names the files (by default from domain, size, rate, batch)")
-    start.add_argument(
-        "--model-domain", default="Multilingual_CANINE", help="pretrained encoder where --encoder does not name one"
+    cli.add_length(parser)
+    cli.add_augmentation(parser, 0.1)
+    parser.flag(cli.AUGMENTATION, "--skip-insert-words", action="store_true", help="augment without inserting words")
+    cli.add_training_arguments(
+        parser,
+        "train",
+        num_epochs=50,
+        batch_size=256,
+        save_interval=5000,
+        # A run is saved after each epoch; that all of these stay would surprise whoever pays for the disk.
+        keep_checkpoints=1,
     )
-    start.add_argument("--dropout", type=real_number, default=0.0, help="dropout of the linear layer's input")
-    run = parser.add_argument_group("training")
-    run.add_argument("--epochs", type=whole_number, default=50, help="passes over the training data")
-    run.add_argument("--batch-size", type=whole_number, default=256, help="rows per process and batch")
-    run.add_argument("--learning-rate", type=real_number, default=2e-5, help="highest learning rate")
-    run.add_argument("--log-interval", type=whole_number, default=LOG_INTERVAL, help=cli.LOG_INTERVAL_HELP)
-    run.add_argument(
-        "--save-interval", type=whole_number, default=5000, help="steps between checkpoints within an epoch"
+    parser.flag(
+        cli.MODEL,
+        "--model-domain",
+        default="Multilingual_CANINE",
+        metavar="NAME",
+        help="pretrained encoder where --encoder does not name one",
     )
-    cli.add_loading_arguments(parser)
-    cli.add_schedule_arguments(parser)
-    cli.add_run_arguments(parser, "train")
-    # A run is saved after each epoch; that all of these stay would surprise whoever pays for the disk.
-    parser.set_defaults(keep_checkpoints=1)
+    parser.flag(
+        cli.MODEL,
+        "--dropout",
+        type=real_number,
+        default=0.0,
+        metavar="SHARE",
+        help="dropout of the linear layer's input",
+    )
+    parser.flag(
+        cli.SAVING,
+        "--model-name",
+        default=None,
+        metavar="NAME",
+        help="names the files of weights (by default made of domain, size, rate and batch)",
+    )
     return parser
 
 
@@ -93,7 +116,6 @@ def check_arguments(options: FlatOptions) -> None:
     problems = Problems()
     cli.check_run_options(options, problems)
     problems.run(check_folder, options.save_dir, "--save-dir")
-    cli.check_weights("--checkpoint-path", options.checkpoint_path, problems)
     name = options.model_name
     if name is not None and (Path(name).name != name or name.isdigit() or name in _RESERVED_NAMES):
         problems.add(

@@ -7,7 +7,6 @@ python train_mixer.py --demo
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 from collections.abc import Sequence
@@ -36,43 +35,100 @@ if TYPE_CHECKING:
 GENERAL_PURPOSE = "gpf"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> cli.ScriptParser:
     """The command line."""
-    parser = cli.ScriptParser(prog="train_mixer.py", description=__doc__.splitlines()[0])
-    data = parser.add_argument_group("data")
-    data.add_argument("--save-dir", default=None, help="folder for checkpoints and logs; a run in it is continued")
-    data.add_argument("--train-data", nargs="+", default=None, help="CSV or Parquet files to train on")
-    data.add_argument("--val-data", nargs="+", default=None, help="CSV or Parquet files to evaluate on")
-    data.add_argument(
-        "--formatter", choices=(*SYSTEMS, GENERAL_PURPOSE), default="hisco", help="coding system; gpf is any system"
+    parser = cli.script_parser(
+        "train_mixer",
+        description=__doc__.splitlines()[0],
+        needs="--save-dir FOLDER --train-data FILE ... --val-data FILE ...",
+        examples="  python train_mixer.py --save-dir runs/a --train-data A.csv B.csv --val-data C.csv --use-amp",
+        later=["--save-path", "--epochs", "--alt-prob", "--checkpoint-path"],
     )
-    data.add_argument(
+    for name, what in (("--train-data", "train"), ("--val-data", "evaluate")):
+        parser.flag(cli.DATA, name, nargs="+", default=None, metavar="FILE", help=f"CSV or Parquet files to {what} on")
+    cli.add_length(parser)
+    parser.flag(
+        cli.CODES,
+        "--formatter",
+        choices=(*SYSTEMS, GENERAL_PURPOSE),
+        default="hisco",
+        help="coding system; gpf is any system",
+    )
+    parser.flag(
+        cli.CODES,
         "--target-col-naming",
         choices=tuple(SYSTEMS),
         default=None,
         help="columns that hold the codes are those of this system: for hisco code1..code5 (the formatter's own)",
     )
-    data.add_argument("--target-cols", nargs="+", default=None, help="names of the columns that hold the codes")
-    data.add_argument("--block-size", type=whole_number, default=5, help="gpf: tokens a code has at most")
-    data.add_argument("--use-within-block-sep", action="store_true", help="gpf: codes are lists such as 1,13,0,0")
-    data.add_argument(
-        "--key", default=None, help="gpf, isco68: file with the columns system_code, code (class of each code)"
+    parser.flag(
+        cli.CODES,
+        "--target-cols",
+        nargs="+",
+        default=None,
+        metavar="COLUMN",
+        help="names of the columns that hold the codes",
     )
-    data.add_argument(
-        "--max-len", type=whole_number, default=128, help="characters of language and description, at most"
+    parser.flag(
+        cli.CODES,
+        "--block-size",
+        type=whole_number,
+        default=5,
+        metavar="TOKENS",
+        help="gpf: characters (or parts) that a code has at most",
     )
-    data.add_argument("--num-transformations", type=whole_number, default=3, help="per augmented description")
-    data.add_argument("--augmentation-prob", type=real_number, default=0.3, help="share of descriptions augmented")
-    data.add_argument("--unk-lang-prob", type=real_number, default=0.25, help="share of rows whose language is hidden")
-    data.add_argument("--fn-word-freq", default=None, help="CSV with the columns word, freq: words to insert")
-    cli.add_mixer_arguments(parser, save_interval=5000, num_epochs=50, batch_size=512, seq2seq_weight=0.5)
-    group = parser.add_argument_group("model")
-    group.add_argument("--dropout", type=real_number, default=0.0, help="dropout of decoder and flat head")
-    group.add_argument(
-        "--decoder-dim-feedforward", type=whole_number, default=None, help="width in the decoder (hidden size)"
+    parser.flag(cli.CODES, "--use-within-block-sep", action="store_true", help="gpf: codes are lists such as 1,13,0,0")
+    parser.flag(
+        cli.CODES,
+        "--key",
+        default=None,
+        metavar="FILE",
+        help="gpf, isco68: file with the columns system_code, code (class of each code)",
     )
-    parser.add_argument("--save-each-epoch", action="store_true", help="save after each epoch too")
-    cli.add_run_arguments(parser, "train_mixer")
+    cli.add_augmentation(parser, 0.3)
+    parser.flag(
+        cli.AUGMENTATION,
+        "--num-transformations",
+        type=whole_number,
+        default=3,
+        metavar="NUMBER",
+        help="changes to a description that gets noise",
+    )
+    parser.flag(
+        cli.AUGMENTATION,
+        "--unk-lang-prob",
+        type=real_number,
+        default=0.25,
+        metavar="SHARE",
+        help="share of rows whose language is hidden",
+    )
+    parser.flag(
+        cli.AUGMENTATION,
+        "--fn-word-freq",
+        default=None,
+        metavar="FILE",
+        help="CSV with the columns word, freq: words to insert",
+    )
+    cli.add_mixer_arguments(
+        parser, "train_mixer", num_epochs=50, batch_size=512, save_interval=5000, seq2seq_weight=0.5
+    )
+    parser.flag(
+        cli.MODEL,
+        "--dropout",
+        type=real_number,
+        default=0.0,
+        metavar="SHARE",
+        help="dropout of decoder and flat head",
+    )
+    parser.flag(
+        cli.MODEL,
+        "--decoder-dim-feedforward",
+        type=whole_number,
+        default=None,
+        metavar="WIDTH",
+        help="width in the decoder (hidden size)",
+    )
+    parser.flag(cli.SAVING, "--save-each-epoch", action="store_true", help="save after each epoch too")
     return parser
 
 
@@ -210,7 +266,7 @@ def train_mixer(options: TrainMixerOptions, processes: Processes) -> int:
             "This was the demo. With data of your own (columns occ1, lang, code1..code5) the full model trains with\n"
             "  python train_mixer.py --save-dir runs/mine --train-data train.csv --val-data val.csv --use-amp\n"
             "and from a table with codes of any system with\n"
-            "  python finetune.py --dataset table.csv --target-cols code --save-path runs/finetuned"
+            "  python finetune.py --dataset table.csv --target-cols code --save-dir runs/finetuned"
         )
     return code
 

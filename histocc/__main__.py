@@ -6,6 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from histocc.errors import did_you_mean
+
 COMMANDS = {
     "predict": "code a table of descriptions",
     "evaluate": "judge a model on a table whose codes are known",
@@ -27,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"histocc {__version__}")
         return 0
     if arguments[0] not in COMMANDS:
-        print(f"{usage}\nhistocc: error: there is no command {arguments[0]!r}", file=sys.stderr)
+        near = did_you_mean(arguments[0], COMMANDS)
+        print(f"{usage}\nhistocc: error: there is no command {arguments[0]!r}{near}", file=sys.stderr)
         return 2
     # Each is loaded when it is asked for, so that a mistyped line is answered at once.
     return importlib.import_module(f"histocc.runs.{arguments[0]}").main(arguments[1:])

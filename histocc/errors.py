@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_CLOSE = 0.7
+
+
+def close_names(name: str, candidates: Iterable[object]) -> list[str]:
+    """Those of the candidates that are spelt nearly like `name`, up to three, the closest first."""
+    by_folded = {str(candidate).strip().casefold(): str(candidate) for candidate in candidates}
+    return [by_folded[c] for c in difflib.get_close_matches(name.strip().casefold(), by_folded, n=3, cutoff=_CLOSE)]
+
+
+def did_you_mean(name: str, candidates: Iterable[object]) -> str:
+    """``" (did you mean 'x'?)"`` where some of the candidates are spelt nearly like `name`; else ''."""
+    close = close_names(name, candidates)
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
 class UsageError(ValueError):

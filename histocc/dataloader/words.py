@@ -10,7 +10,7 @@ import numpy as np
 from histocc.dataloader.draws import mix
 from histocc.dataloader.rows import TextColumn, take_text
 from histocc.errors import Problems, UsageError
-from histocc.files.tables import READ_ERRORS
+from histocc.files.tables import READ_ERRORS, columns_fault
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,9 +82,9 @@ class Words:
         import pandas as pd
 
         problems = Problems()
-        for column in ("word", "freq"):
-            if column not in table.columns:
-                problems.add(f"The table of word frequencies has no column {column!r} (--fn-word-freq).")
+        fault = columns_fault("The table of word frequencies", list(map(str, table.columns)), ("word", "freq"))
+        if fault is not None:
+            problems.add(f"{fault} (--fn-word-freq).")
         problems.raise_if_any()
         weights = pd.to_numeric(table["freq"], errors="coerce").to_numpy(dtype=np.float64)
         refused = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import contextlib
 import csv
-import difflib
 import gzip
 import io
 import lzma
@@ -21,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from histocc.errors import UsageError
+from histocc.errors import UsageError, did_you_mean
 from histocc.files import console
 from histocc.files.csv_lines import csv_records
 from histocc.files.entries import shown
@@ -43,7 +42,7 @@ READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 # Columns beyond those of the header that are read to find values in them. A value further out is found where it is the
 # only one of its row, so that no row is taken for an empty one.
 SPARE_COLUMNS = 2
-_CLOSE, _MOST_COLUMNS_LISTED, _MOST_SHOWN = 0.7, 20, 200
+_MOST_COLUMNS_LISTED, _MOST_SHOWN = 20, 200
 
 
 class TextCells:
@@ -248,7 +247,7 @@ def file_fault(path: Path) -> str | None:
     if fault == IS_MISSING:
         near = ""
         with contextlib.suppress(OSError):
-            near = _close_names(path.name, os.listdir(path.parent))
+            near = did_you_mean(path.name, os.listdir(path.parent))
         return f"There is no file {path}{near}"
     if fault is not None:
         return f"{path} {fault}: name the table itself, a .csv or .parquet file"
@@ -269,7 +268,7 @@ def columns_fault(
     faults = []
     if missing:
         free = [column for column in columns if column not in wanted]
-        what = ", ".join(f"{column!r}{_close_names(column, free)}" for column in missing)
+        what = ", ".join(f"{column!r}{did_you_mean(column, free)}" for column in missing)
         there = ", ".join(map(shown, columns[:_MOST_COLUMNS_LISTED])) + ", ..." * (len(columns) > _MOST_COLUMNS_LISTED)
         faults.append(f"{name} has no column{'s' * (len(missing) > 1)} {what}; its columns are: {there}. {advice}")
     for column in wanted:
@@ -306,12 +305,6 @@ def _is_no_text(cell: Any) -> bool:
     except UnicodeDecodeError:
         return True
     return False
-
-
-def _close_names(name: str, candidates: Iterable[Any]) -> str:
-    by_folded = {str(candidate).strip().casefold(): str(candidate) for candidate in candidates}
-    close = difflib.get_close_matches(name.strip().casefold(), by_folded, n=3, cutoff=_CLOSE)
-    return f" (did you mean {' or '.join(repr(by_folded[c]) for c in close)}?)" if close else ""
 
 
 def _progress_bar(path: Path, progress: bool | None, total: int, unit: str) -> tqdm:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from histocc.errors import UsageError
-from histocc.files import run_folder
 from histocc.prediction.coder import Coded
 from histocc.prediction.loaded import FLAT, FULL, GREEDY, LoadedModel
 from histocc.prediction.predictor import Autocast, DecodedCodes, Predictor, best_classes
 from histocc.prediction.threshold_table import ALL_LANGUAGES, read_thresholds
+from histocc.prediction.thresholds import OTHER_LANGUAGES, THRESHOLD_LOOKUP
 
 METHODS = (FLAT, GREEDY, FULL)
 # The codes of a text share the probability of its first block, so that full search keeps what has a quarter of it.
@@ -41,7 +41,7 @@ def make_coder(
         One of `METHODS`.
     threshold
         Codes with less confidence are left out; by default ``thresholds.csv`` beside the model decides, and else
-        `DEFAULT_THRESHOLDS`.
+        those that the published models have for the flat head by language, or `DEFAULT_THRESHOLDS`.
     alternatives
         Predictions for each text, where the method is 'greedy'.
     autocast
@@ -59,8 +59,10 @@ def make_coder(
     thresholds: dict[str, float] = {}
     if threshold is not None:
         thresholds = {ALL_LANGUAGES: threshold}
-    elif loaded.folder is not None:
-        thresholds = read_thresholds(loaded.folder / run_folder.THRESHOLDS, method)
+    elif loaded.thresholds_file is not None:
+        thresholds = read_thresholds(loaded.thresholds_file, method)
+    if method == FLAT and loaded.published and not thresholds:
+        thresholds = {ALL_LANGUAGES: OTHER_LANGUAGES, **THRESHOLD_LOOKUP}
     return ModelCoder(loaded, method, thresholds, alternatives, autocast)
 
 

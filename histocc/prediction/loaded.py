@@ -41,6 +41,12 @@ class LoadedModel:
         Tells one model from another, plain values.
     entries
         What else its file holds.
+    published
+        Whether it is one of the published models.
+    thresholds_file
+        Where its thresholds stand, if there are any; None where it comes from no file.
+    assumed
+        What its file does not say and is taken for granted, for people; None where it says everything.
     """
 
     model: CANINEOccupationClassifier | Seq2SeqOccCANINE
@@ -52,6 +58,9 @@ class LoadedModel:
     folder: Path | None
     identity: Any
     entries: Mapping[str, Any]
+    published: bool = False
+    thresholds_file: Path | None = None
+    assumed: str | None = None
 
     @property
     def methods(self) -> tuple[str, ...]:

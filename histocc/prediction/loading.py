@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,9 @@ from histocc.errors import UsageError
 from histocc.files import run_folder
 from histocc.files.key import read_key
 from histocc.formatter import CodingSystem, coding_system, general_system
+from histocc.formatter.general import WITHIN_BLOCK_SEP
 from histocc.formatter.systems import SYSTEMS
+from histocc.layers.decoder import MAX_TARGET_LENGTH
 from histocc.model_assets import encoder_config, encoder_settings
 from histocc.prediction.loaded import LoadedModel
 from histocc.prediction.published import (
@@ -64,12 +66,29 @@ class OriginalOptions:
         The code columns that the decoder was trained with, ``{system}_1`` to ``{system}_4`` by default.
     encoder
         Folder with a `config.json`, or a configuration; that of CANINE-s by default.
+    block_size
+        Tokens of a code that the decoder was trained with; by default the length of the key's longest code.
+    flags
+        Of a command line, the flags that are given of these. Such a flag is an error where the file says the same
+        itself, and messages name flags. None where arguments were given.
     """
 
     system: str = HISCO
     use_within_block_sep: bool = False
     target_cols: Sequence[str] | None = None
     encoder: str | os.PathLike[str] | CanineConfig | None = None
+    block_size: int | None = None
+    flags: Collection[str] | None = None
+
+    def called(self, flag: str, argument: str) -> str:
+        """What messages call one of these, on a command line or in Python."""
+        return argument if self.flags is None else flag
+
+    def refuse_needless(self, source: str, says: str, *needed: str) -> None:
+        """Raise UsageError where flags are given, but for `needed` ones, of which the file says everything itself."""
+        needless = [flag for flag in self.flags or () if flag not in needed]
+        if needless:
+            raise UsageError(f"{source} {says}: leave out {', '.join(needless)}")
 
 
 def load_model(
@@ -78,10 +97,12 @@ def load_model(
     *,
     hub: bool = True,
     force_download: bool = False,
-    system: str = HISCO,
+    system: str | None = HISCO,
     use_within_block_sep: bool = False,
     target_cols: Sequence[str] | None = None,
     encoder: str | os.PathLike[str] | CanineConfig | None = None,
+    block_size: int | None = None,
+    flags: Collection[str] | None = None,
 ) -> LoadedModel:
     """Load a trained model.
 
@@ -96,8 +117,8 @@ def load_model(
         Whether `name` may be one of the hub's. A published name wins over a file, a file over other names.
     force_download
         Fetch anew what the local cache has.
-    system, use_within_block_sep, target_cols, encoder
-        See `OriginalOptions`.
+    system, use_within_block_sep, target_cols, encoder, block_size, flags
+        See `OriginalOptions`; None is the default system.
 
     Raises
     ------
@@ -105,10 +126,12 @@ def load_model(
         There is no such model, its file is damaged, holds pickled objects or no model, or its key, encoder or alphabet
         do not fit; the message says what to do.
     """
-    options = OriginalOptions(system, use_within_block_sep, target_cols, encoder)
+    system = HISCO if system is None else system
+    options = OriginalOptions(system, use_within_block_sep, target_cols, encoder, block_size, flags)
     name = os.fspath(name)
     path = Path(name).expanduser()
     if hub and name in PUBLISHED_SYSTEMS:
+        options.refuse_needless(name, f"is a published model, of the system {PUBLISHED_SYSTEMS[name]}", "--encoder")
         if system == HISCO:
             options = replace(options, system=PUBLISHED_SYSTEMS[name])
         files = _read_from_hub(name, force_download)
@@ -284,8 +307,10 @@ def _characters_in(path: Path) -> list[str]:
 
 
 def _assemble(files: _Files, options: OriginalOptions) -> LoadedModel:
+    assumed = None
     if describes_model(files.entries):
         stored = rebuild_model(files.weights, files.entries, files.source)
+        options.refuse_needless(files.source, f"says itself what it is, {_spoken(stored.system)}, and its encoder")
         model, system, settings = stored.model, stored.system, stored.settings
         label = _label(system) if options.system == HISCO else options.system
         languages = stored.entries.get("languages")
@@ -295,6 +320,7 @@ def _assemble(files: _Files, options: OriginalOptions) -> LoadedModel:
         _check_fit(files, model.state_dict(), options)
         model.load_state_dict(files.weights)
         label = options.system
+        assumed = _assumption(files.source, system, settings, options)
         languages = THRESHOLD_LOOKUP if files.published and system.name == HISCO else None
     return LoadedModel(
         model.eval(),
@@ -306,6 +332,35 @@ def _assemble(files: _Files, options: OriginalOptions) -> LoadedModel:
         None if files.published else files.path.parent,
         identity_of(files.path),
         {name: entry for name, entry in files.entries.items() if name not in (SYSTEM_ENTRY, MODEL_ENTRY)},
+        published=files.published,
+        thresholds_file=files.path.with_name(run_folder.THRESHOLDS),
+        assumed=assumed,
+    )
+
+
+def _spoken(system: CodingSystem) -> str:
+    """A coding system in words."""
+    formatter = system.formatter
+    unit = "parts" if getattr(formatter, "within_block_sep", None) else "characters"
+    classes = f"{system.num_classes:,} codes" if system.codes is not None else "codes"
+    name = f"{system.name}: " if system.name in SYSTEMS else ""
+    return f"{name}{classes} of up to {formatter.block_size} {unit}, up to {formatter.max_num_codes} a text"
+
+
+def _assumption(source: str, system: CodingSystem, settings: ModelSettings, options: OriginalOptions) -> str | None:
+    """What to tell people who gave flags too few to be sure of a decoder's blocks; None where nothing is assumed."""
+    if options.flags is None or settings.kind == "flat" or system.name in SYSTEMS:
+        return None
+    open_flags = [
+        flag
+        for flag, value in (("--target-cols", options.target_cols), ("--block-size", options.block_size))
+        if not value
+    ]
+    if not open_flags:
+        return None
+    return (
+        f"{source} does not say how its codes are written; it is taken to have {_spoken(system)}. If it was trained "
+        f"otherwise its codes are wrong: say so with {' and '.join(open_flags)}, as they were given to finetune.py"
     )
 
 
@@ -346,7 +401,7 @@ def _system_of_original(files: _Files, options: OriginalOptions, classes: int | 
     """The system of a file that does not say which it has."""
     name = options.system.lower()
     if name == HISCO:
-        return _hisco(files, classes)
+        return _hisco(files, classes, options)
     key = files.key if files.key is not None or classes is None else class_codes(None, classes)
     if key is None:
         raise UsageError(
@@ -355,10 +410,9 @@ def _system_of_original(files: _Files, options: OriginalOptions, classes: int | 
         )
     if classes is not None and classes != len(key):
         raise UsageError(f"{files.source} has {classes:,} classes and its key {len(key):,} codes: it is another key")
-    codes = list(key)
-    separator = options.use_within_block_sep
     columns = options.target_cols or [f"{options.system}_{i}" for i in range(1, _MOST_CODES + 1)]
-    block_size = max(len(code.split(",")) if separator else len(code) for code in codes)
+    separator = options.use_within_block_sep
+    block_size = _block_size(files, list(key), len(columns), options)
     general = general_system(
         block_size, columns, chars=files.characters, use_within_block_sep=separator, key=key
     )  # fmt: skip
@@ -370,6 +424,8 @@ def _system_of_original(files: _Files, options: OriginalOptions, classes: int | 
         return candidates[0]
     for candidate in candidates:
         if max(candidate.formatter.num_classes) + 1 == len(tokens):
+            if candidate is not general:
+                options.refuse_needless(files.source, f"is a model of {_spoken(candidate)}", "--system", "--encoder")
             return candidate
     raise UsageError(
         f"the decoder in {files.source} writes {len(tokens):,} tokens, and the general alphabet makes "
@@ -378,19 +434,60 @@ def _system_of_original(files: _Files, options: OriginalOptions, classes: int | 
     )
 
 
-def _hisco(files: _Files, classes: int | None) -> CodingSystem:
+def _block_size(files: _Files, codes: Sequence[str], columns: int, options: OriginalOptions) -> int:
+    """Tokens of a code of one's own: as the options say, or as many as the longest code has.
+
+    Raises
+    ------
+    UsageError
+        Codes are lists of parts and the options say otherwise, or the reverse; codes are longer; or so many codes of
+        this length are more than a decoder writes.
+    """
+    separator = options.use_within_block_sep
+    with_parts = [code for code in codes if WITHIN_BLOCK_SEP in code]
+    flag = options.called("--use-within-block-sep", "use_within_block_sep=True")
+    if with_parts and not separator and files.characters is None:
+        raise UsageError(f"codes of {files.source} are lists of parts, such as {with_parts[0]!r}: give {flag}")
+    if separator and not with_parts:
+        listed = ", ".join(map(repr, codes[:3]))
+        raise UsageError(f"no code of {files.source} is a list of parts ({listed}, ...): leave out {flag}")
+    lengths = {code: len(code.split(WITHIN_BLOCK_SEP)) if separator else len(code) for code in codes}
+    longest = max(lengths, key=lengths.__getitem__)
+    size = lengths[longest] if options.block_size is None else options.block_size
+    if size < lengths[longest]:
+        raise UsageError(
+            f"the code {longest!r} of {files.source} has {lengths[longest]} {'parts' if separator else 'characters'}, "
+            f"more than {options.called('--block-size', 'block_size=')} {size}: give what it was trained with"
+        )
+    if size * columns > MAX_TARGET_LENGTH - 1:
+        raise UsageError(
+            f"{columns} codes of {size} tokens are more than a decoder writes, {MAX_TARGET_LENGTH - 1} tokens in all: "
+            f"give the code columns that {files.source} was trained with "
+            f"({options.called('--target-cols', 'target_cols=')})"
+        )
+    return size
+
+
+def _hisco(files: _Files, classes: int | None, options: OriginalOptions) -> CodingSystem:
     system = coding_system(HISCO)
     if files.key is not None and (classes is None or classes == len(files.key)):
         # Codes may have lost a leading zero; the order of the classes is that of the key.
         codes = [code if code.startswith("-") else code.zfill(system.formatter.block_size) for code in files.key]
         if set(codes) <= set(hisco_codes()):
+            options.refuse_needless(files.source, f"is a model of {_spoken(system)}", "--system", "--encoder")
             return system.with_key({code: index for index, code in enumerate(codes)})
     elif classes in (None, system.num_classes):
+        options.refuse_needless(files.source, f"is a model of {_spoken(system)}", "--system", "--encoder")
         return system
     shown = "" if files.key is None else f", {', '.join(list(files.key)[:3])} among them"
+    how = options.called(
+        "--system (any name, for codes of one's own), and say with --target-cols and --block-size what it was trained "
+        "with, as given to finetune.py",
+        "system='name'",
+    )
     raise UsageError(
         f"{files.source} is no HISCO model: it has {classes or len(files.key or ()):,} codes{shown}. Name its system "
-        f"with system='name'"
+        f"with {how}"
     )
 
 
@@ -426,5 +523,7 @@ def _check_fit(files: _Files, wanted: Mapping[str, Tensor], options: OriginalOpt
     message = f"the weights in {files.source} do not fit the model: {name} is {there} there and {here} here"
     if name.startswith(("encoder.", "basemodel.")):
         assumed = "what it was trained with" if options.encoder is None else "another one"
-        message += f". Its encoder is not the one assumed: give {assumed} with encoder=, a folder or a CanineConfig"
+        message += f". Its encoder is not the one assumed: give {assumed} with " + options.called(
+            "--encoder, a folder with its config.json", "encoder=, a folder or a CanineConfig"
+        )
     raise UsageError(message)

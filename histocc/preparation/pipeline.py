@@ -427,7 +427,7 @@ def check_arguments(
         problems.add(f"Column {input_col!r} cannot be both the text (--input-col) and the language (--language-col)")
     if not 0 < share_val < 1:
         problems.add(f"--share-val is {share_val}; it must lie in 0..1 without the ends (0.1 is a tenth of the rows)")
-    problems.run(check_folder, save_path, "--save-path")
+    problems.run(check_folder, save_path, "--save-dir")
     problems.raise_if_any()
 
 

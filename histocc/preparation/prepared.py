@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
-from histocc.errors import UsageError
+from histocc.errors import UsageError, did_you_mean
 from histocc.files import entries, run_folder
 from histocc.files.entries import Entries
 from histocc.files.ordinary import IS_MISSING, fault_of_file
@@ -82,9 +82,10 @@ def prepared_notes(
         absent = [column for column in target_cols if column not in present]
         there = facts.get("target_cols") or [c for c in present if c not in (TEXT_COLUMN, LANGUAGE_COLUMN)]
         if absent:
+            named = ", ".join(f"{column!r}{did_you_mean(column, there)}" for column in absent)
             raise UsageError(
-                f"The prepared {save_path / TRAINING_ROWS} has no column {', '.join(map(repr, absent))}: it was "
-                f"prepared with --target-cols {' '.join(there)}. Use these, or choose another --save-path"
+                f"The prepared {save_path / TRAINING_ROWS} has no column {named}: it was "
+                f"prepared with --target-cols {' '.join(there)}. Use these, or choose another --save-dir"
             )
         if list(target_cols) != list(there):
             notes.append(
@@ -144,7 +145,7 @@ def _other_tables(
         if not keep_prepared and not (same_name and content is None):
             raise UsageError(
                 f"{what}. Prepare it again with --overwrite, train on the files as they were prepared with "
-                f"--keep-prepared, or choose another --save-path"
+                f"--keep-prepared, or choose another --save-dir"
             )
         notes.append(f"Warning: {what}; the files are used as they were prepared")
     return notes
@@ -165,7 +166,7 @@ def check_overwrite(save_path: str | Path) -> None:
         shown = ", ".join(found[:MOST_NAMED]) + f" and {len(found) - MOST_NAMED} more" * (len(found) > MOST_NAMED)
         raise UsageError(
             f"--overwrite would take the data from under a training run: {folder} holds {shown}. Choose another "
-            f"--save-path, move these files away to begin again, or leave --overwrite out to go on with the run"
+            f"--save-dir, move these files away to begin again, or leave --overwrite out to go on with the run"
         )
 
 

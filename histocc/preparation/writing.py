@@ -112,7 +112,7 @@ def write_together(
                     path.rmdir()
             raise
     except OSError as error:
-        raise UsageError(f"Cannot write to {folder}: {error.strerror or error}; choose another --save-path") from None
+        raise UsageError(f"Cannot write to {folder}: {error.strerror or error}; choose another --save-dir") from None
     except UnicodeEncodeError as error:
         near = error.object[max(0, error.start - 20) : error.end + 20]
         raise UsageError(f"The table holds a text that UTF-8 cannot represent: {near!r}") from None

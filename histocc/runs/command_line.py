@@ -6,7 +6,6 @@ import argparse
 import atexit
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -20,13 +19,13 @@ from histocc.processes.distributed import (
     LOST_PEER,
     START_SECONDS,
     Processes,
-    environment_rank,
     finish_processes,
     is_connection_loss,
     start_processes,
 )
 from histocc.runs.options import LOG_INTERVAL, WARMUP_SHARE, MixerOptions, RunOptions
-from histocc.runs.ranges import RANGES, check_numbers, real_number, whole_number
+from histocc.runs.parser import OTHER, ScriptParser
+from histocc.runs.ranges import check_numbers, real_number, whole_number
 from histocc.training.non_finite import NonFiniteError
 from histocc.training.precision import AMP_DTYPES, set_tf32
 from histocc.training.tensorboard import check_tensorboard
@@ -38,45 +37,90 @@ _OUT_OF_MEMORY = (
     "Out of memory. A smaller --batch-size with --grad-accum-steps, fewer --num-workers or fewer rows need less. All "
     "that was saved before is untouched"
 )
-LOG_INTERVAL_HELP = "steps between figures of training; at the default, at most a tenth of the run"
 
 
-class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults and ranges; where there is no default, the help itself says what happens then."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        text = action.help if action.default is None else super()._get_help_string(action)
-        return f"{text} [{RANGES[action.dest]}]" if action.dest in RANGES else text
-
-
-class ScriptParser(argparse.ArgumentParser):
-    """Parser whose help shows defaults and which speaks once, however many processes parse the same line."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(formatter_class=_HelpWithDefaults, **kwargs)
-
-    def error(self, message: str) -> Any:
-        """Print usage and message on the main process; end with exit code 2 on all."""
-        try:
-            speaks = environment_rank()[0] == 0
-        except UsageError:
-            # Which process this is will be asked, and complained about, once the line can be parsed.
-            speaks = True
-        if speaks:
-            super().error(message)
-        sys.exit(2)
+# Groups of flags in the order of the help; each script has some of them.
+DATA, CODES, PREPARATION = "data", "codes", "preparation"
+DESCRIPTIONS, AUGMENTATION = "official descriptions of codes", "augmentation of descriptions in training"
+MODEL, TRAINING, EVALUATION, SAVING = "model", "training", "evaluation", "saving"
+HARDWARE, TRACKING = "hardware and processes", "tracking"
+GROUPS = (
+    *(DATA, CODES, PREPARATION, DESCRIPTIONS, AUGMENTATION),
+    *(MODEL, TRAINING, EVALUATION, SAVING, HARDWARE, TRACKING),
+)
+# Flags that came after those of the original and of OCCPAST, for which abbreviations were in use.
+_LATER = ("--config", "--print-config")
 
 
-def add_schedule_arguments(parser: argparse.ArgumentParser) -> None:
+def script_parser(script: str, *, description: str, needs: str, examples: str, later: Sequence[str]) -> ScriptParser:
+    """The parser of a script that trains; `later` are names that this script has as other spellings."""
+    return ScriptParser(
+        f"{script}.py",
+        description=description,
+        needs=needs,
+        groups=GROUPS,
+        examples=examples,
+        later=(*_LATER, *later),
+    )
+
+
+def add_save_folder(parser: ScriptParser, default: str | None) -> None:
+    """The flag of the save folder."""
+    parser.flag(
+        SAVING,
+        "--save-dir",
+        aliases=["--save-path"],
+        default=default,
+        metavar="FOLDER",
+        help="folder for checkpoints, logs and the run's data; a run in it is continued",
+    )
+
+
+def add_length(parser: ScriptParser) -> None:
+    """The flag of the length of texts."""
+    parser.flag(
+        DATA,
+        "--max-len",
+        type=whole_number,
+        default=128,
+        metavar="CHARACTERS",
+        help="characters of language and description, at most",
+    )
+
+
+def add_augmentation(parser: ScriptParser, share: float) -> None:
+    """The flag of how many descriptions are augmented."""
+    parser.flag(
+        AUGMENTATION,
+        "--augmentation-prob",
+        aliases=["--alt-prob"],
+        type=real_number,
+        default=share,
+        metavar="SHARE",
+        help="share of the descriptions that get noise, drawn again in each epoch (train_mixer.py 0.3, train.py 0.1, "
+        "each as in the original)",
+    )
+
+
+def add_schedule_arguments(parser: ScriptParser) -> None:
     """Warm-up flags."""
-    group = parser.add_argument_group("learning rate schedule")
-    group.add_argument(
+    parser.flag(
+        TRAINING,
         "--warmup-pct",
         type=real_number,
         default=None,
-        help=f"share of all steps over which the learning rate rises ({WARMUP_SHARE}); 0.0 is the original's schedule",
+        metavar="SHARE",
+        help=f"share of all steps over which the learning rate rises, not a percentage: 0.05 is 5 %% ({WARMUP_SHARE}); "
+        "0.0 is the original's schedule",
     )
-    group.add_argument("--warmup-steps", type=whole_number, default=None, help="the same as a number of steps")
+    parser.flag(
+        TRAINING,
+        "--warmup-steps",
+        type=whole_number,
+        default=None,
+        metavar="STEPS",
+        help="the same as a number of steps, in place of --warmup-pct",
+    )
 
 
 def check_schedule(options: RunOptions, problems: Problems) -> None:
@@ -85,108 +129,252 @@ def check_schedule(options: RunOptions, problems: Problems) -> None:
         problems.add("--warmup-pct and --warmup-steps both set the warm-up; give one of them")
 
 
-def add_run_arguments(parser: argparse.ArgumentParser, script: str) -> None:
-    """Flags that mean the same in every script."""
-    run = parser.add_argument_group("run")
-    run.add_argument(
-        "--demo",
-        action="store_true",
-        help=f"a complete run on the sample data that ships with the package, in runs/demo-{script}; given flags win",
+def add_training_arguments(
+    parser: ScriptParser,
+    script: str,
+    *,
+    num_epochs: int,
+    batch_size: int,
+    save_interval: int,
+    keep_checkpoints: int | None,
+) -> None:
+    """Flags that mean the same in every script, with the defaults in which scripts differ."""
+    parser.flag(
+        MODEL,
+        "--encoder",
+        default="google/canine-s",
+        metavar="NAME|FOLDER",
+        help="hub name or local folder of the pretrained encoder",
     )
-    run.add_argument(
-        "--seed", type=whole_number, default=42, help="seed of data order, augmentation, initialisation and dropout"
+    parser.flag(
+        MODEL,
+        "--initial-checkpoint",
+        aliases=["--checkpoint-path"],
+        default=None,
+        metavar="FILE|FOLDER|NAME",
+        help="weights to start from: a checkpoint, with or without .bin, or occ-canine-v1 (the published model)",
     )
-    run.add_argument("--max-steps", type=whole_number, default=None, help="optimizer steps of the run (all epochs)")
-    run.add_argument(
-        "--grad-accum-steps", type=whole_number, default=1, help="batches per optimizer step, to save GPU memory"
+    parser.flag(
+        TRAINING,
+        "--num-epochs",
+        aliases=["--epochs"],
+        type=whole_number,
+        default=num_epochs,
+        metavar="EPOCHS",
+        help="passes over the training data",
     )
-    run.add_argument(
-        "--keep-checkpoints",
+    parser.flag(
+        TRAINING,
+        "--max-steps",
         type=whole_number,
         default=None,
-        help="how many <step>.bin to keep (all); last.bin and best.bin always stay",
+        metavar="STEPS",
+        help="optimizer steps of the run, in place of --num-epochs",
     )
-    run.add_argument(
-        "--max-val-samples", type=whole_number, default=None, help="rows of one evaluation, a fixed random subset (all)"
+    parser.flag(
+        TRAINING,
+        "--batch-size",
+        type=whole_number,
+        default=batch_size,
+        metavar="ROWS",
+        help="rows of a batch on each process (train_mixer.py 512, train.py 256, finetune.py 128, each as in the "
+        "original)",
     )
-    run.add_argument(
+    parser.flag(
+        TRAINING,
+        "--grad-accum-steps",
+        type=whole_number,
+        default=1,
+        metavar="BATCHES",
+        help="batches of an optimizer step, to save GPU memory",
+    )
+    parser.flag(
+        TRAINING,
+        "--learning-rate",
+        type=real_number,
+        default=2e-5,
+        metavar="RATE",
+        help="highest learning rate, at the end of the warm-up",
+    )
+    add_schedule_arguments(parser)
+    parser.flag(
+        TRAINING,
+        "--seed",
+        type=whole_number,
+        default=42,
+        metavar="NUMBER",
+        help="seed of data order, augmentation, initialisation and dropout",
+    )
+    parser.flag(
+        EVALUATION,
+        "--max-val-samples",
+        type=whole_number,
+        default=None,
+        metavar="ROWS",
+        help="rows of one evaluation, a fixed random subset (all)",
+    )
+    add_save_folder(parser, {"train": "Model", "finetune": "./Finetuned/"}.get(script))
+    parser.flag(
+        SAVING,
+        "--save-interval",
+        type=whole_number,
+        default=save_interval,
+        metavar="STEPS",
+        help="steps between checkpoints" + (" within an epoch" if script == "train" else ""),
+    )
+    parser.flag(
+        SAVING,
+        "--keep-checkpoints",
+        type=whole_number,
+        default=keep_checkpoints,
+        metavar="FILES",
+        help="how many <step>.bin to keep" + (" (all)" if keep_checkpoints is None else "") + "; last.bin and the "
+        "best weights always stay",
+    )
+    parser.flag(
+        TRACKING,
+        "--log-interval",
+        type=whole_number,
+        default=LOG_INTERVAL,
+        metavar="STEPS",
+        help="steps between figures of training; at the default, at most a tenth of the run",
+    )
+    parser.flag(
+        TRACKING,
         "--tensorboard",
         action="store_true",
         help="write the figures of evaluations for TensorBoard too (extra 'tensorboard')",
     )
-    model = parser.add_argument_group("encoder and precision")
-    model.add_argument(
-        "--encoder", default="google/canine-s", help="hub name or local folder of the pretrained encoder"
+    add_hardware_arguments(parser)
+    parser.flag(
+        OTHER,
+        "--demo",
+        action="store_true",
+        help=f"a complete run on the sample data that ships with the package, in runs/demo-{script}; given flags win",
     )
-    model.add_argument("--use-amp", action="store_true", help="train and evaluate in mixed precision")
-    model.add_argument(
+
+
+def add_precision_arguments(parser: ScriptParser, what: str) -> None:
+    """Flags of number formats; `what` is done in them."""
+    parser.flag(HARDWARE, "--use-amp", action="store_true", help=f"{what} in mixed precision (GPU)")
+    parser.flag(
+        HARDWARE,
         "--amp-dtype",
         choices=AMP_DTYPES,
         default="auto",
-        help="type of mixed precision; auto is bfloat16 where the hardware has it, else float16 with loss scaling",
+        help="type of mixed precision; auto is bfloat16 where the hardware has it, else float16",
     )
-    model.add_argument(
+    parser.flag(
+        HARDWARE,
         "--tf32",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="TensorFloat-32 products on Ampere and newer GPUs",
     )
-    model.add_argument("--compile", action="store_true", help="compile the model with torch.compile")
-    processes = parser.add_argument_group(
-        "processes (torchrun's environment decides; these are accepted for old lines)"
+
+
+def add_hardware_arguments(parser: ScriptParser) -> None:
+    """Flags of number formats, workers and processes."""
+    add_precision_arguments(parser, "train and evaluate")
+    parser.flag(HARDWARE, "--compile", action="store_true", help="compile the model with torch.compile")
+    parser.flag(
+        HARDWARE,
+        "--num-workers",
+        type=whole_number,
+        default=None,
+        metavar="PROCESSES",
+        help="processes that prepare batches (on a GPU: a few, by the number of cores; on a CPU: 0)",
     )
-    processes.add_argument(
-        "--start-timeout", type=whole_number, default=START_SECONDS, help="seconds to wait at the start for the others"
+    parser.flag(
+        HARDWARE,
+        "--prefetch-factor",
+        type=whole_number,
+        default=None,
+        metavar="BATCHES",
+        help="batches that each worker prepares ahead (2)",
     )
-    processes.add_argument("--distributed", action="store_true", help="has no effect")
-    processes.add_argument("--local_rank", "--local-rank", type=whole_number, default=-1, help="has no effect")
-    processes.add_argument("--world-size", type=whole_number, default=None, help="has no effect")
+    parser.flag(
+        HARDWARE,
+        "--start-timeout",
+        type=whole_number,
+        default=START_SECONDS,
+        metavar="SECONDS",
+        help="seconds to wait at the start for the other processes; how many there are is torchrun's matter",
+    )
+    for name in ("--pin-memory", "--persistent-workers", "--distributed"):
+        parser.flag(HARDWARE, name, action="store_true", help="has no effect; for command lines of old")
+    for names in (("--local_rank", "--local-rank"), ("--world-size",)):
+        parser.flag(
+            HARDWARE,
+            *names,
+            type=whole_number,
+            default=-1 if len(names) > 1 else None,
+            metavar="N",
+            help="has no effect; for command lines of old",
+        )
 
 
 def add_mixer_arguments(
-    parser: argparse.ArgumentParser, *, save_interval: int, num_epochs: int, batch_size: int, seq2seq_weight: float
+    parser: ScriptParser, script: str, *, num_epochs: int, batch_size: int, save_interval: int, seq2seq_weight: float
 ) -> None:
     """Flags of a run of the mixer, with the defaults in which `train_mixer.py` and `finetune.py` differ."""
-    start = parser.add_argument_group("initial weights")
-    start.add_argument(
-        "--initial-checkpoint", default=None, help="checkpoint to start from, or occ-canine-v1 (the published model)"
+    add_training_arguments(
+        parser,
+        script,
+        num_epochs=num_epochs,
+        batch_size=batch_size,
+        save_interval=save_interval,
+        keep_checkpoints=None,
     )
-    start.add_argument("--only-encoder", action="store_true", help="take only the encoder of --initial-checkpoint")
-    run = parser.add_argument_group("training")
-    run.add_argument("--num-epochs", type=whole_number, default=num_epochs, help="passes over the training data")
-    run.add_argument("--batch-size", type=whole_number, default=batch_size, help="rows per process and batch")
-    run.add_argument("--learning-rate", type=real_number, default=2e-5, help="highest learning rate")
-    run.add_argument(
+    parser.flag(MODEL, "--only-encoder", action="store_true", help="take only the encoder of --initial-checkpoint")
+    parser.flag(
+        TRAINING,
         "--seq2seq-weight",
         type=real_number,
         default=seq2seq_weight,
-        help="weight of the decoder's loss; rest: flat head",
+        metavar="SHARE",
+        help="weight of the decoder's loss, the rest is the flat head's (train_mixer.py 0.5, finetune.py 0.1, each as "
+        "in the original)",
     )
-    run.add_argument("--log-interval", type=whole_number, default=LOG_INTERVAL, help=LOG_INTERVAL_HELP)
-    run.add_argument("--eval-interval", type=whole_number, default=1000, help="steps between evaluations")
-    run.add_argument(
-        "--eval-decode-samples",
-        type=whole_number,
-        default=2000,
-        help="validation rows that an evaluation also decodes token by token, as predictions are made; a fixed random "
-        "subset, 0 for none",
-    )
-    run.add_argument("--save-interval", type=whole_number, default=save_interval, help="steps between checkpoints")
-    run.add_argument(
+    parser.flag(
+        TRAINING,
         "--trim-padding",
         action="store_true",
         help="train on batches of about equally long rows, padded no further than they need: faster, but not the "
         "original's numbers, since the decoder attends to padding (see docs/benchmarks.md)",
     )
-    add_loading_arguments(parser)
-    add_schedule_arguments(parser)
-    add_tracking_arguments(parser)
+    parser.flag(
+        EVALUATION,
+        "--eval-interval",
+        type=whole_number,
+        default=1000,
+        metavar="STEPS",
+        help="steps between evaluations; there is one more at the end",
+    )
+    parser.flag(
+        EVALUATION,
+        "--eval-decode-samples",
+        type=whole_number,
+        default=2000,
+        metavar="ROWS",
+        help="validation rows that an evaluation also decodes token by token, as predictions are made; a fixed random "
+        "subset, 0 for none",
+    )
+    parser.flag(
+        TRACKING, "--log-wandb", action="store_true", help="track the run with Weights & Biases (extra 'wandb')"
+    )
+    parser.flag(
+        TRACKING,
+        "--wandb-project-name",
+        default="histco-v2-mixer",
+        metavar="NAME",
+        help="project to track the run in",
+    )
 
 
 def check_mixer_arguments(options: MixerOptions, problems: Problems) -> None:
     """Note what is wrong with the flags of a run of the mixer."""
     check_run_options(options, problems)
-    check_weights("--initial-checkpoint", options.initial_checkpoint, problems)
     if options.only_encoder and options.initial_checkpoint is None:
         problems.add("--only-encoder says what to take of --initial-checkpoint, which is not given")
 
@@ -209,6 +397,7 @@ def check_run_options(options: RunOptions, problems: Problems) -> None:
     given = options.shown()
     check_numbers(given, problems)
     _check_texts(given, problems)
+    check_weights("--initial-checkpoint", options.initial_checkpoint, problems)
     check_schedule(options, problems)
     if options.tensorboard:
         problems.run(check_tensorboard)
@@ -223,31 +412,8 @@ def _check_texts(given: Mapping[str, Any], problems: Problems) -> None:
             problems.add(f"--{name.replace('_', '-')} is given an empty text; give a value, or leave the flag out")
 
 
-def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of data loading."""
-    group = parser.add_argument_group("data loading")
-    group.add_argument(
-        "--num-workers",
-        type=whole_number,
-        default=None,
-        help="processes that prepare batches (on a GPU: a few, by the number of cores; on a CPU: 0)",
-    )
-    group.add_argument(
-        "--prefetch-factor", type=whole_number, default=None, help="batches each worker prepares ahead (2)"
-    )
-    group.add_argument("--pin-memory", action="store_true", help="has no effect: on a GPU batches are always pinned")
-    group.add_argument("--persistent-workers", action="store_true", help="has no effect: workers always persist")
-
-
-def add_tracking_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of Weights & Biases."""
-    group = parser.add_argument_group("tracking")
-    group.add_argument("--log-wandb", action="store_true", help="track the run with Weights & Biases (extra 'wandb')")
-    group.add_argument("--wandb-project-name", default="histco-v2-mixer", help="project to track the run in")
-
-
 def parse_with_demo(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None, demo: Callable[[], Mapping[str, Any]]
+    parser: ScriptParser, argv: Sequence[str] | None, demo: Callable[[], Mapping[str, Any]]
 ) -> argparse.Namespace:
     """Parse the command line; with ``--demo`` the demo's choices are the defaults, so that every given flag wins."""
     args = parser.parse_args(argv)

@@ -27,7 +27,7 @@ MIXER_DEMO: dict[str, Any] = {
 
 FLAT_DEMO: dict[str, Any] = {
     "encoder": DEMO_ENCODER,
-    "epochs": 40,
+    "num_epochs": 40,
     "batch_size": 32,
     "learning_rate": 2e-3,
     "max_len": 64,

@@ -32,14 +32,24 @@ from histocc.metrics.row_groups import figures_of
 from histocc.prediction.coder import Coded
 from histocc.prediction.coders import ModelCoder, make_coder
 from histocc.prediction.loaded import LoadedModel
-from histocc.prediction.loading import load_model
 from histocc.prediction.pairs import NO_TEXT, Pairs
 from histocc.prediction.review import RANDOM
 from histocc.prediction.threshold_table import ALL_LANGUAGES, Threshold, write_thresholds
 from histocc.prediction.work import ShrinkingBatches
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
-from histocc.runs.predict import add_model_arguments, add_text_arguments
+from histocc.runs.model_flags import (
+    ANSWER,
+    GROUPS,
+    LATER,
+    TABLE,
+    ModelOptions,
+    add_method_flags,
+    add_model_flags,
+    add_text_flags,
+    load,
+)
+from histocc.runs.parser import ScriptParser
 from histocc.runs.ranges import check_numbers, real_number, whole_number
 from histocc.training.precision import Precision
 
@@ -49,16 +59,15 @@ _NO_CODES = frozenset({"", "?"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
+class EvaluateOptions(ModelOptions):
     """The flags of `histocc evaluate`; names are those of the flags."""
 
-    model: str
     input: str
     output: str
     input_col: str = "occ1"
     language: str | None = None
     language_col: str | None = None
-    target_cols: list[str] | None = None
+    language_map: str | None = None
     training_data: list[str] | None = None
     training_col: str = "occ1"
     method: str | None = None
@@ -67,10 +76,8 @@ class EvaluateOptions:
     batch_size: int = 256
     thresholds: bool = True
     overwrite: bool = False
-    encoder: str | None = None
     use_amp: bool = False
     amp_dtype: str = "auto"
-    tf32: bool = True
 
     @classmethod
     def from_namespace(cls, args: argparse.Namespace) -> EvaluateOptions:
@@ -78,30 +85,55 @@ class EvaluateOptions:
         return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> ScriptParser:
     """The command line."""
-    parser = cli.ScriptParser(
-        prog="histocc evaluate",
+    parser = ScriptParser(
+        "histocc evaluate",
         description="Judge a model on a table whose codes are known.",
-        epilog="Example: histocc evaluate --model runs/mine --input test.csv --target-cols code_1 --output judged",
+        needs="--model FOLDER --input FILE --output FOLDER",
+        groups=GROUPS,
+        examples="  histocc evaluate --model runs/mine --input test.csv --target-cols code_1 --output judged",
+        later=LATER,
     )
-    table = parser.add_argument_group("table")
-    add_text_arguments(table)
-    table.add_argument("--target-cols", nargs="+", default=None, help="columns of the true codes (the model's own)")
-    table.add_argument("--output", required=True, help="folder for evaluation.json, groups.csv and reliability.csv")
-    table.add_argument("--overwrite", action="store_true", help="replace an evaluation that is there")
-    table.add_argument(
+    add_text_flags(parser)
+    parser.flag(
+        TABLE,
+        "--target-cols",
+        nargs="+",
+        default=None,
+        metavar="COLUMN",
+        help="columns of the true codes (the model's own)",
+    )
+    parser.flag(
+        TABLE,
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="folder for evaluation.json, groups.csv and reliability.csv",
+    )
+    parser.flag(TABLE, "--overwrite", action="store_true", help="replace an evaluation that is there")
+    parser.flag(
+        TABLE,
         "--training-data",
         nargs="+",
         default=None,
+        metavar="FILE",
         help="tables that were trained on: tells texts seen and unseen apart",
     )
-    table.add_argument("--training-col", default="occ1", help="their column of descriptions")
-    add_model_arguments(parser)
-    answer = parser.add_argument_group("answer")
-    answer.add_argument("--threshold", type=real_number, default=None, help="as for histocc predict")
-    answer.add_argument("--top-k", type=whole_number, default=5, help="flat: how many of the best codes count as found")
-    answer.add_argument(
+    parser.flag(TABLE, "--training-col", default="occ1", metavar="COLUMN", help="their column of descriptions")
+    add_model_flags(parser, target_cols=False)
+    add_method_flags(parser)
+    parser.flag(ANSWER, "--threshold", type=real_number, default=None, metavar="SHARE", help="as for histocc predict")
+    parser.flag(
+        ANSWER,
+        "--top-k",
+        type=whole_number,
+        default=5,
+        metavar="NUMBER",
+        help="flat: how many of the best codes count as found",
+    )
+    parser.flag(
+        ANSWER,
         "--thresholds",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -217,7 +249,7 @@ def evaluate(options: EvaluateOptions, processes: Processes) -> int:
     if processes.world_size > 1:
         raise UsageError("histocc evaluate runs in one process: start it without torchrun")
     check_options(options)
-    loaded = load_model(options.model, processes.device, encoder=options.encoder)
+    loaded = load(options, processes, processes.device, own=["--target-cols"])
     coder = make_coder(
         loaded,
         options.method,

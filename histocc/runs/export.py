@@ -19,12 +19,14 @@ from histocc.files import console, run_folder
 from histocc.files.folders import check_folder
 from histocc.files.key import write_key
 from histocc.prediction.loaded import LoadedModel
-from histocc.prediction.loading import load_model
 from histocc.processes.distributed import Processes
 from histocc.report.card import model_card
 from histocc.report.facts import RunFacts
 from histocc.report.record import RunRecord
 from histocc.runs import command_line as cli
+from histocc.runs.model_flags import GROUPS, LATER, ModelOptions, add_model_flags, load
+from histocc.runs.parser import ScriptParser
+from histocc.runs.ranges import check_numbers
 from histocc.stored_model import describe_model
 
 CARD, WEIGHTS, CONFIG = run_folder.CARD, "model.safetensors", "config.json"
@@ -33,13 +35,10 @@ _PLACE = "FOLDER"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions:
+class ExportOptions(ModelOptions):
     """The flags of `histocc export`; names are those of the flags."""
 
-    model: str
     output: str
-    encoder: str | None = None
-    tf32: bool = True
 
     @classmethod
     def from_namespace(cls, args: argparse.Namespace) -> ExportOptions:
@@ -47,16 +46,24 @@ class ExportOptions:
         return cls(**{f.name: getattr(args, f.name) for f in fields(cls) if hasattr(args, f.name)})
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> ScriptParser:
     """The command line."""
-    parser = cli.ScriptParser(
-        prog="histocc export",
+    parser = ScriptParser(
+        "histocc export",
         description="Write a trained model into a folder that can be copied, loaded and pushed to a hub as it is.",
-        epilog="Example: histocc export --model runs/mine --output my-model",
+        needs="--model FOLDER --output FOLDER",
+        groups=GROUPS,
+        examples="  histocc export --model runs/mine --output my-model",
+        later=LATER,
     )
-    parser.add_argument("--model", required=True, help="run folder or checkpoint file")
-    parser.add_argument("--encoder", default=None, help="encoder of a file that does not say which it has (CANINE-s)")
-    parser.add_argument("--output", required=True, help="folder to make; it must not exist, or be empty")
+    add_model_flags(parser)
+    parser.flag(
+        cli.MODEL,
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="folder to make; it must not exist, or be empty",
+    )
     return parser
 
 
@@ -67,8 +74,9 @@ def export(options: ExportOptions, processes: Processes) -> int:
     problems.run(check_folder, target, "--output")
     if target.is_dir() and any(target.iterdir()):
         problems.add(f"--output {target} is a folder with something in it: name one that does not exist")
+    check_numbers(vars(options), problems)
     problems.raise_if_any()
-    loaded = load_model(options.model, torch.device("cpu"), encoder=options.encoder)
+    loaded = load(options, processes, torch.device("cpu"))
     target.parent.mkdir(parents=True, exist_ok=True)
     # Written beside its place and renamed, so that there is never half a model.
     made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -96,8 +104,8 @@ def write_model(loaded: LoadedModel, folder: Path) -> None:
     key = loaded.system.key
     if key is not None:
         write_key(key, folder / run_folder.KEY)
-    if loaded.folder is not None and (loaded.folder / run_folder.THRESHOLDS).is_file():
-        shutil.copyfile(loaded.folder / run_folder.THRESHOLDS, folder / run_folder.THRESHOLDS)
+    if loaded.thresholds_file is not None and loaded.thresholds_file.is_file():
+        shutil.copyfile(loaded.thresholds_file, folder / run_folder.THRESHOLDS)
     names = {path.name for path in folder.iterdir()} | {CARD}
     (folder / CARD).write_text(_card(loaded, names), "utf-8")
 

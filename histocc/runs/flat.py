@@ -158,7 +158,7 @@ def _read_data(options: FlatOptions, processes: Processes) -> dict[str, Any]:
         upsample_below=options.upsample_minimum,
         sample_size=options.sample_size,
         max_len=options.max_len,
-        alt_prob=options.alt_prob,
+        alt_prob=options.augmentation_prob,
         batch_size=options.batch_size,
         insert_words=not options.skip_insert_words,
         train_data=options.train_data,
@@ -188,11 +188,11 @@ def _evaluated_codes(data: Mapping[str, Any]) -> EvaluatedCodes:
 
 def _initial_weights(start: Start[FlatOptions], encoder: Any) -> InitialWeights | None:
     """The weights that the run starts from; None where it starts without, or from a checkpoint."""
-    path = start.options.checkpoint_path
+    path = start.options.initial_checkpoint
     if path is None:
         return None
     if start.checkpoint is not None:
-        start.notes.append(f"--checkpoint-path is not used: the run is resumed from {start.source}")
+        start.notes.append(f"--initial-checkpoint is not used: the run is resumed from {start.source}")
         return None
     weights = InitialWeights.read(path)
     with torch.device("meta"):  # shapes alone; the number of classes does not matter for them

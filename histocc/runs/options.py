@@ -31,8 +31,6 @@ class RunOptions:
     ----------
     kind
         The kind of model that is trained, 'mixer' or 'flat'.
-    folder_flag, weights_flag, epochs_flag
-        What the script calls its save folder, its initial weights and its number of epochs, for messages.
     arguments
         All flags as they were given, for ``args.yaml``.
     command
@@ -42,15 +40,14 @@ class RunOptions:
     """
 
     kind: ClassVar[str]
-    folder_flag: ClassVar[str] = "--save-dir"
-    weights_flag: ClassVar[str] = "--initial-checkpoint"
-    epochs_flag: ClassVar[str] = "--num-epochs"
 
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
     command: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    save_dir: str | None = None
     demo: bool = False
+    initial_checkpoint: str | None = None
     seed: int = 42
     encoder: str = "google/canine-s"
     compile: bool = False
@@ -63,6 +60,7 @@ class RunOptions:
     tensorboard: bool = False
     start_timeout: int = START_SECONDS
 
+    num_epochs: int = _compared(default=50)
     learning_rate: float = _compared(default=2e-5)
     batch_size: int = _compared(default=512)
     grad_accum_steps: int = _compared(default=1)
@@ -84,16 +82,11 @@ class RunOptions:
     @property
     def folder(self) -> Path:
         """The save folder."""
-        raise NotImplementedError
+        return Path(self.save_dir)
 
     @property
     def tables(self) -> dict[str, list[str]]:
         """What tables there are, and their files."""
-        raise NotImplementedError
-
-    @property
-    def epochs_of_run(self) -> int:
-        """Passes over the training data."""
         raise NotImplementedError
 
     @property
@@ -134,7 +127,6 @@ class MixerOptions(RunOptions):
 
     kind = "mixer"
 
-    initial_checkpoint: str | None = None
     only_encoder: bool = False
     eval_interval: int = 1000
     eval_decode_samples: int = 2000
@@ -144,21 +136,14 @@ class MixerOptions(RunOptions):
     log_wandb: bool = False
     wandb_project_name: str = "histco-v2-mixer"
 
-    num_epochs: int = _compared(default=50)
     seq2seq_weight: float = _compared(default=0.5)
     trim_padding: bool = _compared(default=False)
-
-    @property
-    def epochs_of_run(self) -> int:
-        """Passes over the training data."""
-        return self.num_epochs
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainMixerOptions(MixerOptions):
     """The flags of train_mixer.py."""
 
-    save_dir: str | None = None
     train_data: list[str] | None = None
     val_data: list[str] | None = None
     formatter: str = "hisco"
@@ -178,19 +163,11 @@ class TrainMixerOptions(MixerOptions):
         """What tables there are, and their files."""
         return {"training": self.train_data or [], "validation": self.val_data or []}
 
-    @property
-    def folder(self) -> Path:
-        """The save folder."""
-        return Path(self.save_dir)
-
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(MixerOptions):
     """The flags of finetune.py."""
 
-    folder_flag = "--save-path"
-
-    save_path: str = "./Finetuned/"
     dataset: str | None = None
     input_col: str = "occ1"
     target_cols: list[str] | None = None
@@ -227,46 +204,21 @@ class FinetuneOptions(MixerOptions):
         given = {"data": self.dataset, "validation": self.val_data}
         return {what: [file] for what, file in given.items() if file} or {"prepared": [str(self.folder)]}
 
-    @property
-    def folder(self) -> Path:
-        """The save folder."""
-        return Path(self.save_path)
-
 
 @dataclass(frozen=True, kw_only=True)
 class FlatOptions(RunOptions):
     """The flags of train.py."""
 
     kind = "flat"
-    weights_flag = "--checkpoint-path"
-    epochs_flag = "--epochs"
 
-    save_dir: str = "Model"
     train_data: list[str] = field(default_factory=list)
-    checkpoint_path: str | None = None
     model_name: str | None = None
     model_domain: str = "Multilingual_CANINE"
 
-    epochs: int = _compared(default=50)
     sample_size: int = _compared(default=10)
     upsample_minimum: int = _compared(default=0)
-    alt_prob: float = _compared(default=0.1)
+    augmentation_prob: float = _compared(default=0.1)
     skip_insert_words: bool = _compared(default=False)
-
-    @property
-    def tables(self) -> dict[str, list[str]]:
-        """What tables there are, and their files."""
-        return {"data": list(self.train_data)}
-
-    @property
-    def folder(self) -> Path:
-        """The save folder."""
-        return Path(self.save_dir)
-
-    @property
-    def epochs_of_run(self) -> int:
-        """Passes over the training data."""
-        return self.epochs
 
     @property
     def name(self) -> str:

@@ -16,32 +16,43 @@ from histocc.files.folders import check_folder
 from histocc.files.tables import column_names, columns_fault, file_fault, read_chunks
 from histocc.metrics.predictions import same_answer
 from histocc.prediction.coder import Coded
-from histocc.prediction.coders import METHODS, ModelCoder, make_coder
+from histocc.prediction.coders import ModelCoder, make_coder
 from histocc.prediction.loaded import LoadedModel
-from histocc.prediction.loading import load_model
 from histocc.prediction.output import is_parquet, new_columns, write_predictions
 from histocc.prediction.pairs import Pairs, collect_pairs
 from histocc.prediction.review import write_review
 from histocc.prediction.work import Work, code_pairs
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
+from histocc.runs.model_flags import (
+    ANSWER,
+    GROUPS,
+    LATER,
+    TABLE,
+    ModelOptions,
+    add_method_flags,
+    add_model_flags,
+    add_text_flags,
+    load,
+)
+from histocc.runs.parser import ScriptParser
 from histocc.runs.ranges import check_numbers, real_number, whole_number
-from histocc.training.precision import AMP_DTYPES, Precision
+from histocc.training.precision import Precision
 
 # Past this share of one answer among distinct texts a model has learnt nothing that helps.
 _ONE_ANSWER, _FEWEST_TEXTS = 0.9, 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions:
+class PredictOptions(ModelOptions):
     """The flags of `histocc predict`; names are those of the flags."""
 
-    model: str
     input: str
     output: str
     input_col: str = "occ1"
     language: str | None = None
     language_col: str | None = None
+    language_map: str | None = None
     method: str | None = None
     threshold: float | None = None
     top_k: int = 1
@@ -52,10 +63,8 @@ class PredictOptions:
     overwrite: bool = False
     review: str | None = None
     review_rows: int = 300
-    encoder: str | None = None
     use_amp: bool = False
     amp_dtype: str = "auto"
-    tf32: bool = True
 
     @classmethod
     def from_namespace(cls, args: argparse.Namespace) -> PredictOptions:
@@ -63,72 +72,57 @@ class PredictOptions:
         return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags that name a model and how it computes; `predict` and `evaluate` share them."""
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--model",
-        required=True,
-        help="run folder, checkpoint file, exported folder, or name of a published model (OccCANINE_s2s_mix, ...)",
-    )
-    model.add_argument(
-        "--encoder", default=None, help="encoder of a file that does not say which it has: a folder (CANINE-s)"
-    )
-    model.add_argument(
-        "--method",
-        choices=METHODS,
-        default=None,
-        help="flat: the flat head; greedy: the decoder, token by token; full: the decoder on every code of the key "
-        "(greedy for models with a decoder, else flat)",
-    )
-    model.add_argument("--batch-size", type=whole_number, default=256, help="texts at a time; halved if too many")
-    model.add_argument("--use-amp", action="store_true", help="compute in mixed precision (GPU)")
-    model.add_argument("--amp-dtype", choices=AMP_DTYPES, default="auto", help="type of mixed precision")
-    model.add_argument(
-        "--tf32", action=argparse.BooleanOptionalAction, default=True, help="TensorFloat-32 products on newer GPUs"
-    )
-
-
-def add_text_arguments(parser: argparse._ArgumentGroup) -> None:
-    """Flags that say where texts and languages stand."""
-    parser.add_argument("--input", required=True, help="table with descriptions, CSV (UTF-8, commas) or Parquet")
-    parser.add_argument("--input-col", default="occ1", help="column of the descriptions")
-    parser.add_argument("--language", default=None, help="language of all rows, or of those without one (unk)")
-    parser.add_argument("--language-col", default=None, help="column of the languages")
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> ScriptParser:
     """The command line."""
-    parser = cli.ScriptParser(
-        prog="histocc predict",
+    parser = ScriptParser(
+        "histocc predict",
         description="Code a table of occupational descriptions with a trained model.",
-        epilog="Example: histocc predict --model runs/mine --input census.csv --input-col occupation --language da "
+        needs="--model FOLDER --input FILE --output FILE",
+        groups=GROUPS,
+        examples="  histocc predict --model runs/mine --input census.csv --input-col occupation --language da "
         "--output coded.csv",
+        later=LATER,
     )
-    table = parser.add_argument_group("table")
-    add_text_arguments(table)
-    table.add_argument("--output", required=True, help="file to write, CSV or Parquet by its ending")
-    table.add_argument("--keep-cols", nargs="*", default=None, help="columns of the table to keep (all)")
-    table.add_argument("--overwrite", action="store_true", help="replace an output that is there")
-    table.add_argument(
-        "--for-spreadsheets", action="store_true", help='CSV: write codes as ="01110", so that zeros are not eaten'
+    add_text_flags(parser)
+    parser.flag(TABLE, "--output", required=True, metavar="FILE", help="file to write, CSV or Parquet by its ending")
+    parser.flag(
+        TABLE, "--keep-cols", nargs="*", default=None, metavar="COLUMN", help="columns of the table to keep (all)"
     )
-    table.add_argument(
-        "--descriptions", default=None, help="table with the columns system_code, desc: adds desc_1, ... to the output"
+    parser.flag(TABLE, "--overwrite", action="store_true", help="replace an output that is there")
+    parser.flag(
+        TABLE,
+        "--for-spreadsheets",
+        action="store_true",
+        help='CSV: write codes as ="01110", so that zeros are not eaten',
     )
-    add_model_arguments(parser)
-    answer = parser.add_argument_group("answer")
-    answer.add_argument(
+    parser.flag(
+        TABLE,
+        "--descriptions",
+        default=None,
+        metavar="FILE",
+        help="table with the columns system_code, desc: adds desc_1, ... to the output",
+    )
+    add_model_flags(parser)
+    add_method_flags(parser)
+    parser.flag(
+        ANSWER,
         "--threshold",
         type=real_number,
         default=None,
-        help="codes with less confidence are left out (thresholds.csv beside the model; else flat 0.5, others 0)",
+        metavar="SHARE",
+        help="codes with less confidence are left out (thresholds.csv beside the model; else flat: those by language "
+        "of published models, 0.5 for others; full 0.25, greedy 0)",
     )
-    answer.add_argument(
-        "--top-k", type=whole_number, default=1, help="greedy: so many alternatives for each text, best first"
+    parser.flag(
+        ANSWER,
+        "--top-k",
+        type=whole_number,
+        default=1,
+        metavar="NUMBER",
+        help="greedy: so many alternatives for each text, best first",
     )
-    answer.add_argument("--review", default=None, help="also write a table of rows to check by hand")
-    answer.add_argument("--review-rows", type=whole_number, default=300, help="its rows")
+    parser.flag(ANSWER, "--review", default=None, metavar="FILE", help="also write a table of rows to check by hand")
+    parser.flag(ANSWER, "--review-rows", type=whole_number, default=300, metavar="ROWS", help="its rows")
     return parser
 
 
@@ -184,7 +178,7 @@ def predict(options: PredictOptions, processes: Processes) -> int:
     """The command: check, load the model, find the distinct texts, code them, write."""
     kept = check_options(options)
     descriptions = None if options.descriptions is None else read_descriptions(options.descriptions)
-    loaded = load_model(options.model, processes.device, encoder=options.encoder)
+    loaded = load(options, processes, processes.device)
     coder = make_coder(
         loaded,
         options.method,

@@ -59,14 +59,12 @@ _NO_EFFECT = Range(-1, 1_000_000)
 # By the names of the options. What fits the machine is another matter: these keep out slips of the keyboard, and
 # numbers that no computer counts to.
 RANGES: dict[str, Range] = {
-    "alt_prob": _SHARE,
     "augmentation_prob": _SHARE,
     "batch_size": _MANY,
     "block_size": Range(1, 127, "the decoder takes labels of 129 tokens, two of them marks"),
     "decoder_dim_feedforward": Range(1, 65_536),
     "description_prob": _SHARE,
     "dropout": _SHARE,
-    "epochs": _MANY,
     "eval_decode_samples": Range(0, MOST),
     "eval_interval": _STEPS,
     "grad_accum_steps": _MANY,

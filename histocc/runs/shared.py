@@ -76,7 +76,7 @@ def own_folder(options: RunOptions, processes: Processes) -> Iterator[None]:
     UsageError
         Another run is at work in it, or it cannot be made or written to.
     """
-    holds = locked_folder(options.folder, options.folder_flag) if processes.is_main else contextlib.nullcontext()
+    holds = locked_folder(options.folder, "--save-dir") if processes.is_main else contextlib.nullcontext()
     with holds:
         yield
 
@@ -141,7 +141,7 @@ class Steps(NamedTuple):
 def count_steps(options: RunOptions, sampler: TrainBatchSampler, position: Position | None) -> Steps:
     """The steps of a run over the batches of `sampler`, resumed at `position`."""
     accumulated = options.grad_accum_steps
-    total = options.max_steps or steps_of_run(sampler, options.epochs_of_run, accumulated, position)
+    total = options.max_steps or steps_of_run(sampler, options.num_epochs, accumulated, position)
     warmup = options.warmup_steps
     if warmup is None:
         warmup = warmup_steps(total, options.warmup_share)
@@ -228,7 +228,7 @@ def announce(
     }
     lines = [header(facts), *start.notes]
     if loop.finished:
-        flag = options.epochs_flag if options.max_steps is None else "--max-steps"
+        flag = "--num-epochs" if options.max_steps is None else "--max-steps"
         lines.append(f"The run is complete (step {loop.step:,} of {steps.total:,}). More {flag} would go on from here.")
     console.say("\n".join(lines))
     return shown_facts(facts)

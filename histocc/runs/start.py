@@ -18,6 +18,8 @@ from histocc.weights import kind_of_model, num_classes_of
 
 Options = TypeVar("Options", bound=RunOptions)
 
+# What train.py called its settings in older checkpoints.
+_NAMES_NOW = {"epochs": "num_epochs", "alt_prob": "augmentation_prob"}
 _MADE_BY = {
     "mixer": "train_mixer.py or finetune.py (decoder and flat head)",
     "flat": "train.py (the flat classifier)",
@@ -75,7 +77,7 @@ def find_start(options: Options, processes: Processes) -> Start[Options]:
         made_by = f"is from {_MADE_BY[there]}" if there in _MADE_BY else "holds none of this package's models"
         raise UsageError(
             f"{source} {made_by}, and cannot be resumed by {_MADE_BY[options.kind]}. Give another "
-            f"{options.folder_flag}; to start from its weights, name it with {options.weights_flag} there"
+            "--save-dir; to start from its weights, name it with --initial-checkpoint there"
         )
     found = Entries(source, ADVICE)
     found.check("key", checkpoint.key, entries.optional(entries.key(num_classes_of(checkpoint.model))))
@@ -92,13 +94,14 @@ def find_start(options: Options, processes: Processes) -> Start[Options]:
     if rate != options.learning_rate:
         notes.append(
             f"--learning-rate {options.learning_rate} differs from the checkpoint's {rate}; the checkpoint's is used. "
-            f"To train at another rate, give another {options.folder_flag}, with {options.weights_flag} {source}"
+            f"To train at another rate, give another --save-dir, with --initial-checkpoint {source}"
         )
     return Start(options.in_force(seed=seed, learning_rate=rate), checkpoint, source, notes)
 
 
 def _disagreements(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """A line for every setting in which the flag wins over the checkpoint."""
+    saved = {_NAMES_NOW.get(name, name): value for name, value in saved.items()}
     return [
         f"--{name.replace('_', '-')} {value} differs from the checkpoint's {saved[name]}; the flag's is used"
         for name, value in current.items()

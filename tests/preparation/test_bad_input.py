@@ -104,10 +104,10 @@ def test_no_codes_at_all(refuse, write_csv):
 
 def test_save_path_is_a_file(refuse, write_csv, tmp_path):
     (tmp_path / "taken").write_text("x")
-    refuse(write_csv(GOOD), r"--save-path .*taken: this is a file; give a folder", save_path=tmp_path / "taken")
+    refuse(write_csv(GOOD), r"--save-dir .*taken: this is a file; give a folder", save_path=tmp_path / "taken")
     refuse(
         write_csv(GOOD),
-        r"--save-path .*below: .*taken is a file; give a folder",
+        r"--save-dir .*below: .*taken is a file; give a folder",
         save_path=tmp_path / "taken" / "below",
     )
 

@@ -149,7 +149,7 @@ def test_another_table_is_not_taken_for_the_prepared_one(arguments, tmp_path, ta
     before = contents(tmp_path / "run")
     code, _, err = outcome(capsys, [*arguments, "--overwrite"])
     assert code == 2
-    assert "run holds 2.bin, best.bin, last.bin, logs.csv, logs_by_group.csv. Choose another --save-path" in err
+    assert "run holds 2.bin, best.bin, last.bin, logs.csv, logs_by_group.csv. Choose another --save-dir" in err
     assert contents(tmp_path / "run") == before
 
 
@@ -545,7 +545,7 @@ def test_the_help_names_every_flag(capsys):
         finetune.main(["--help"])
     assert end.value.code == 0
     out = capsys.readouterr().out
-    flags = """--save-path --save-interval --dataset --input-col --target-cols --language --language-col --block-size
+    flags = """--save-dir --save-interval --dataset --input-col --target-cols --language --language-col --block-size
     --share-val --use-within-block-sep --drop-bad-labels --allow-codes-shorter-than-block-size
     --log-interval --eval-interval --log-wandb --wandb-project-name --num-epochs --batch-size
     --num-workers --prefetch-factor --pin-memory --persistent-workers --learning-rate --seq2seq-weight

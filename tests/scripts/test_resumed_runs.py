@@ -132,7 +132,7 @@ def test_a_folder_of_another_kind_of_run_is_named(arguments, hisco_table, tmp_pa
     assert code == 2
     assert err.count("\n") == 1
     assert "last.bin is from train_mixer.py or finetune.py (decoder and flat head), and cannot be resumed by" in err
-    assert "Give another --save-dir; to start from its weights, name it with --checkpoint-path there" in err
+    assert "Give another --save-dir; to start from its weights, name it with --initial-checkpoint there" in err
     assert sorted((path.name, path.stat().st_mtime_ns) for path in (tmp_path / "run").iterdir()) == before
 
     flat = ["--save-dir", tmp_path / "flat", "--epochs", 1, "--batch-size", 16]

@@ -230,7 +230,7 @@ def test_weights_of_an_earlier_run_are_a_start(arguments, tmp_path, capsys):
     assert code == 0, err
     assert "1,919 classes carried over" in out
     code, out, _ = outcome(capsys, arguments(tmp_path / "b", "--epochs", 2, "--checkpoint-path", start))
-    assert "--checkpoint-path is not used: the run is resumed from" in out
+    assert "--initial-checkpoint is not used: the run is resumed from" in out
 
 
 def test_amp_accumulation_and_workers(arguments, tmp_path, capsys):
@@ -252,10 +252,10 @@ def test_amp_accumulation_and_workers(arguments, tmp_path, capsys):
             ["--max-len", "3"],
             "--max-len is 3; it must lie in 4..1,048,576 (the encoder joins 4 characters to one position and needs",
         ),
-        (["--alt-prob", "1.5"], "--alt-prob is 1.5; it must lie in 0..1"),
+        (["--alt-prob", "1.5"], "--augmentation-prob is 1.5; it must lie in 0..1"),
         (
             ["--checkpoint-path", "none"],
-            "--checkpoint-path none does not exist, also not with .bin behind it (nor is it the name occ-canine-v1",
+            "--initial-checkpoint none does not exist, also not with .bin behind it (nor is it the name occ-canine-v1",
         ),
         (["--warmup-pct", "0.1", "--warmup-steps", "3"], "give one of them"),
         (["--learning-rate", "-1"], "--learning-rate is -1.0; it must lie in 0..1,000"),
