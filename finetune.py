@@ -11,7 +11,8 @@ import argparse
 import contextlib
 import signal
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     # Ctrl-C ends the script without a traceback while the libraries are read; `run_script` has an answer of its own.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from histocc.errors import Problems
+from histocc.errors import Problems, UsageError
 from histocc.files import console, run_folder
 from histocc.files.folders import check_folder
 from histocc.formatter import BlockyFormatter, CodingSystem, general_system
@@ -30,6 +31,7 @@ from histocc.runs.ranges import real_number, whole_number
 
 if TYPE_CHECKING:
     from histocc.dataloader import Descriptions
+    from histocc.preparation.report import PreparationReport
     from histocc.runs.mixer import MixerData
     from histocc.runs.start import Start
 
@@ -282,13 +284,21 @@ def _descriptions(options: FinetuneOptions) -> Descriptions:
 
 def _prepare(options: FinetuneOptions, formatter: BlockyFormatter) -> None:
     """Prepare the table, unless that was done before, and say what came of it."""
-    from histocc.preparation import prepare_finetuning_data
+    report = _prepare_in(options.folder, options, formatter, overwrite=options.overwrite)
+    console.say(report.summary())
 
-    prepare_finetuning_data(
+
+def _prepare_in(
+    folder: Path, options: FinetuneOptions, formatter: BlockyFormatter, *, overwrite: bool
+) -> PreparationReport:
+    """Prepare the table in a folder, unless that was done before."""
+    from histocc.preparation import prepare
+
+    _, report = prepare(
         options.dataset,
         options.input_col,
         formatter,
-        options.save_dir,
+        folder,
         options.share_val,
         options.language,
         options.language_col,
@@ -302,25 +312,59 @@ def _prepare(options: FinetuneOptions, formatter: BlockyFormatter) -> None:
         language_map=options.language_map,
         split_by=options.split_by,
         val_data=options.val_data,
-        overwrite=options.overwrite,
+        overwrite=overwrite,
         keep_prepared=options.keep_prepared,
     )
+    return report
+
+
+@contextlib.contextmanager
+def _prepared_elsewhere(options: FinetuneOptions, formatter: BlockyFormatter, notes: list[str]) -> Iterator[Path]:
+    """A folder with the prepared table for who may not write into the save folder, which is that one if it has it."""
+    from histocc.preparation import is_prepared
+
+    if is_prepared(options.folder) and not options.overwrite:
+        notes += _prepare_in(options.folder, options, formatter, overwrite=False).notes
+        yield options.folder
+        return
+    with tempfile.TemporaryDirectory(prefix="histocc-") as name:
+        try:
+            notes += _prepare_in(Path(name), options, formatter, overwrite=False).notes
+        except UsageError as error:
+            # The list of rejected rows goes with the folder.
+            kept = [line for line in str(error).splitlines() if name not in line]
+            raise UsageError("\n".join(kept)) from error
+        yield Path(name)
 
 
 def _read_data(
-    start: Start[FinetuneOptions], system: CodingSystem, descriptions: Descriptions | None, processes: Processes
+    start: Start[FinetuneOptions],
+    system: CodingSystem,
+    descriptions: Descriptions | None,
+    processes: Processes,
 ) -> MixerData:
     """Prepare the table, now that the run is known to start, and read what came of it."""
+    options = start.options
+    if options.print_config:
+        with _prepared_elsewhere(options, system.formatter, start.notes) as folder:
+            return _data_in(folder, start, system, descriptions)
+    processes.main_first("preparation", lambda: _prepare(options, system.formatter))
+    return _data_in(options.folder, start, system, descriptions)
+
+
+def _data_in(
+    folder: Path, start: Start[FinetuneOptions], system: CodingSystem, descriptions: Descriptions | None
+) -> MixerData:
+    """Read the prepared files of a folder."""
     from histocc.files.key import read_key
     from histocc.preparation import setup_finetuning_datasets
     from histocc.runs.mixer import MixerData
 
     options = start.options
-    processes.main_first("preparation", lambda: _prepare(options, system.formatter))
-    key = read_key(options.folder / run_folder.KEY)
+    key = read_key(folder / run_folder.KEY)
     train_data, val_data = setup_finetuning_datasets(
         options.target_cols,
-        options.folder,
+        folder,
         system.formatter,
         None,
         len(key),
@@ -348,13 +392,13 @@ def finetune(options: FinetuneOptions, processes: Processes) -> int:
     descriptions = check_arguments(options)
     system = general_system(options.block_size, options.target_cols, use_within_block_sep=options.use_within_block_sep)
     with own_folder(options, processes):
-        if options.prepare_only:
+        if options.prepare_only and not options.print_config:
             processes.main_first("preparation", lambda: _prepare(options, system.formatter))
             if processes.is_main:
                 console.say("To train on these files, also after edits, repeat the command without --prepare-only.")
             return 0
         code = run_mixer(options, processes, system, lambda start: _read_data(start, system, descriptions, processes))
-    if options.demo and code == 0 and processes.is_main:
+    if options.demo and not options.print_config and code == 0 and processes.is_main:
         console.say(
             "This was the demo. With a table of your own the full model trains with\n"
             "  python finetune.py --dataset table.csv --input-col text --target-cols code --save-dir runs/mine\n"
@@ -365,8 +409,7 @@ def finetune(options: FinetuneOptions, processes: Processes) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script with the arguments `argv`, those of the command line by default; return the exit code."""
-    parser = build_parser()
-    args = cli.parse_with_demo(parser, argv, lambda: demo_defaults(parser.parse_args(argv)))
+    args = cli.read_command_line(build_parser(), argv, demo_defaults)
     options = FinetuneOptions.from_namespace(args).with_command(build_parser(), argv)
     return cli.run_script(finetune, options, options.start_timeout)
 

@@ -139,7 +139,7 @@ def train(options: FlatOptions, processes: Processes) -> int:
     check_arguments(options)
     with own_folder(options, processes):
         code = run_flat(options, processes)
-    if processes.is_main and code == 0 and options.demo:
+    if processes.is_main and code == 0 and options.demo and not options.print_config:
         console.say(
             "This was the demo. With CSV files of your own (columns occ1, lang, code1..code5) the full model is\n"
             "trained with\n"
@@ -150,7 +150,7 @@ def train(options: FlatOptions, processes: Processes) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script with the arguments `argv`, those of the command line by default; return the exit code."""
-    args = cli.parse_with_demo(build_parser(), argv, demo_defaults)
+    args = cli.read_command_line(build_parser(), argv, lambda given: demo_defaults())
     options = FlatOptions.from_namespace(args).with_command(build_parser(), argv)
     return cli.run_script(train, options, options.start_timeout)
 

@@ -261,7 +261,7 @@ def train_mixer(options: TrainMixerOptions, processes: Processes) -> int:
     system = _system(options)
     with own_folder(options, processes):
         code = run_mixer(options, processes, system, lambda start: _read_data(start, system, processes))
-    if options.demo and code == 0 and processes.is_main:
+    if options.demo and not options.print_config and code == 0 and processes.is_main:
         console.say(
             "This was the demo. With data of your own (columns occ1, lang, code1..code5) the full model trains with\n"
             "  python train_mixer.py --save-dir runs/mine --train-data train.csv --val-data val.csv --use-amp\n"
@@ -273,7 +273,7 @@ def train_mixer(options: TrainMixerOptions, processes: Processes) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script with the arguments `argv`, those of the command line by default; return the exit code."""
-    args = cli.parse_with_demo(build_parser(), argv, demo_defaults)
+    args = cli.read_command_line(build_parser(), argv, lambda given: demo_defaults())
     options = TrainMixerOptions.from_namespace(args).with_command(build_parser(), argv)
     return cli.run_script(train_mixer, options, options.start_timeout)
 

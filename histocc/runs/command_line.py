@@ -23,6 +23,7 @@ from histocc.processes.distributed import (
     is_connection_loss,
     start_processes,
 )
+from histocc.runs.config_file import read_config, without_alternatives
 from histocc.runs.options import LOG_INTERVAL, WARMUP_SHARE, MixerOptions, RunOptions
 from histocc.runs.parser import OTHER, ScriptParser
 from histocc.runs.ranges import check_numbers, real_number, whole_number
@@ -248,6 +249,20 @@ def add_training_arguments(
     add_hardware_arguments(parser)
     parser.flag(
         OTHER,
+        "--config",
+        default=None,
+        metavar="FILE",
+        help="settings of a run, as its args.yaml has them; given flags win",
+    )
+    parser.flag(
+        OTHER,
+        "--print-config",
+        action="store_true",
+        help="show settings and schedule (rows, steps, warm-up, evaluations, checkpoints and their size) and exit; "
+        "nothing is written into the save folder",
+    )
+    parser.flag(
+        OTHER,
         "--demo",
         action="store_true",
         help=f"a complete run on the sample data that ships with the package, in runs/demo-{script}; given flags win",
@@ -412,13 +427,37 @@ def _check_texts(given: Mapping[str, Any], problems: Problems) -> None:
             problems.add(f"--{name.replace('_', '-')} is given an empty text; give a value, or leave the flag out")
 
 
-def parse_with_demo(
-    parser: ScriptParser, argv: Sequence[str] | None, demo: Callable[[], Mapping[str, Any]]
+def read_command_line(
+    parser: ScriptParser, argv: Sequence[str] | None, demo: Callable[[argparse.Namespace], Mapping[str, Any]]
 ) -> argparse.Namespace:
-    """Parse the command line; with ``--demo`` the demo's choices are the defaults, so that every given flag wins."""
+    """Parse the command line of a script that trains.
+
+    A flag that is given wins over the file of ``--config``, that over the choices of ``--demo``, and these over
+    defaults.
+
+    Parameters
+    ----------
+    parser
+        The parser.
+    argv
+        The arguments; those of the process by default.
+    demo
+        Gives the demo's choices beside what else is asked for.
+    """
     args = parser.parse_args(argv)
+    settings: dict[str, Any] = {}
+    if args.config is not None:
+        try:
+            settings = read_config(args.config, parser)
+        except UsageError as error:
+            parser.error(str(error))
+        given = vars(args)
+        defaults = vars(parser.parse_args([]))
+        settings = without_alternatives(settings, lambda name: given.get(name) != defaults.get(name))
+        parser.set_defaults(**settings)
+        args = parser.parse_args(argv)
     if args.demo:
-        parser.set_defaults(**demo())
+        parser.set_defaults(**{**demo(args), **settings})
         args = parser.parse_args(argv)
     return args
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -93,6 +94,15 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
         grad_accum_steps=options.grad_accum_steps,
         keep_checkpoints=options.keep_checkpoints,
     )
+    facts = {
+        "training rows": train_loader.sampler.n_rows,
+        "classes": data["N_CLASSES"],
+        "reference loss": f"{data['reference_loss']:.5g}, that of the class frequencies alone",
+    }
+    if options.print_config:
+        words = f"{len(data['data_loader_val'].sampler.rows):,} rows"
+        by_epoch = replace(plan, eval_each_epoch=True, save_each_epoch=True)
+        return shared.show_plan(facts, start, processes, model, steps, by_epoch, words, weights_alone=2)
     stored = ModelSettings(
         "flat", options.max_len, dropout=options.dropout, encoder=encoder_settings(model.basemodel.config)
     )
@@ -123,11 +133,6 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
     if options.compile:
         compile_encoder(model, options.max_len)
 
-    facts = {
-        "training rows": train_loader.sampler.n_rows,
-        "classes": data["N_CLASSES"],
-        "reference loss": f"{data['reference_loss']:.5g}, that of the class frequencies alone",
-    }
     header = shared.announce(facts, start, loop, steps)
     if processes.is_main:
         names = {"train": "training", "val": "validation", "test": "test"}
@@ -169,7 +174,7 @@ def _read_data(options: FlatOptions, processes: Processes) -> dict[str, Any]:
         max_val_samples=options.max_val_samples,
         dense_targets=False,
         width_step=COMPILED_WIDTH_STEP if options.compile else WIDTH_STEP,
-        verbose=processes.is_main,
+        verbose=processes.is_main and not options.print_config,
     )
 
 

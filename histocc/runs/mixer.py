@@ -144,6 +144,18 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
         grad_accum_steps=options.grad_accum_steps,
         keep_checkpoints=options.keep_checkpoints,
     )
+    facts = {
+        "training rows": len(data.train),
+        "validation rows": len(data.val),
+        "classes": system.num_classes,
+        "codes a row": f"up to {formatter.max_num_codes}, {formatter.block_size} tokens each",
+        **data.facts,
+    }
+    if options.print_config:
+        rows = len(val_loader.sampler.rows)
+        decoded = min(rows, options.eval_decode_samples)
+        words = f"{rows:,} rows, {decoded:,} of them decoded token by token"
+        return shared.show_plan(facts, start, processes, model, steps, plan, words)
     stored = ModelSettings(
         "mixer",
         options.max_len,
@@ -175,13 +187,6 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
     if options.compile:
         compile_model(model, options.max_len if options.trim_padding else None)
 
-    facts = {
-        "training rows": len(data.train),
-        "validation rows": len(data.val),
-        "classes": system.num_classes,
-        "codes a row": f"up to {formatter.max_num_codes}, {formatter.block_size} tokens each",
-        **data.facts,
-    }
     header = shared.announce(facts, start, loop, steps, key=key if data.saves_key else None)
     if processes.is_main:
         rows = {"training": len(data.train), "validation": len(data.val)}

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, TypeVar
 from histocc.processes.distributed import START_SECONDS
 
 LOG_INTERVAL = 100
+# Flags that say what to do with the others, and are no settings of a run.
+NO_SETTINGS = ("help", "version", "config", "print_config")
 WARMUP_SHARE = 0.05
 
 T = TypeVar("T", bound="RunOptions")
@@ -32,7 +34,7 @@ class RunOptions:
     kind
         The kind of model that is trained, 'mixer' or 'flat'.
     arguments
-        All flags as they were given, for ``args.yaml``.
+        All settings as they were given, for ``args.yaml``.
     command
         The command line as it was given.
     defaults
@@ -47,6 +49,7 @@ class RunOptions:
 
     save_dir: str | None = None
     demo: bool = False
+    print_config: bool = False
     initial_checkpoint: str | None = None
     seed: int = 42
     encoder: str = "google/canine-s"
@@ -76,8 +79,9 @@ class RunOptions:
     @classmethod
     def from_namespace(cls: type[T], args: argparse.Namespace) -> T:
         """The options of a parsed command line."""
-        given = vars(args)
-        return cls(arguments=dict(given), **{f.name: given[f.name] for f in fields(cls) if f.name in given})
+        given = {name: value for name, value in vars(args).items() if name not in NO_SETTINGS}
+        flags = vars(args)
+        return cls(arguments=dict(given), **{f.name: flags[f.name] for f in fields(cls) if f.name in flags})
 
     @property
     def folder(self) -> Path:
@@ -108,12 +112,13 @@ class RunOptions:
 
     def changed(self) -> dict[str, Any]:
         """The flags whose values in force are not the defaults."""
-        return {n: value for n, value in self.shown().items() if n in self.defaults and value != self.defaults[n]}
+        shown = {**self.shown(), "warmup_pct": self.warmup_pct}
+        return {n: value for n, value in shown.items() if n in self.defaults and value != self.defaults[n]}
 
     def shown(self) -> dict[str, Any]:
         """All flags with the values in force, for ``args.yaml``."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name in self.arguments}
-        return {**self.arguments, **own}
+        return {**self.arguments, **own, "warmup_pct": self.warmup_share}
 
     def compared(self) -> dict[str, Any]:
         """What a checkpoint notes of the flags, and a resumed run compares."""

@@ -109,6 +109,10 @@ class ScriptParser(argparse.ArgumentParser):
         """What a flag does, given its name or another spelling; None if there is none of this name."""
         return self._option_string_actions.get(self._spelling_of.get(flag, flag))
 
+    def settings(self) -> list[str]:
+        """The names under which values of flags stand, in settings of a run."""
+        return list(dict.fromkeys(action.dest for action in self._option_string_actions.values()))
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
         """As `argparse.ArgumentParser` does; mistyped flags come first, before flags that are missing for it."""
         arguments = sys.argv[1:] if args is None else list(args)

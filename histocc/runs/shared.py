@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from histocc.report.callback import ReportCallback
 from histocc.report.facts import RunFacts, versions
 from histocc.runs.options import LOG_INTERVAL, RunOptions
 from histocc.runs.start import Start
-from histocc.training.context import RunContext
+from histocc.training.context import Plan, RunContext
 from histocc.training.loop import OnEvaluation, TrainingLoop
 from histocc.training.precision import Precision
 from histocc.training.reporting import header, shown_facts
@@ -71,13 +72,15 @@ def make_context(options: RunOptions, processes: Processes) -> RunContext:
 def own_folder(options: RunOptions, processes: Processes) -> Iterator[None]:
     """Hold the save folder, which is made if need be, so that no second run writes into it; on the main process.
 
+    Nothing is held or made for ``--print-config``, which writes nothing there.
+
     Raises
     ------
     UsageError
         Another run is at work in it, or it cannot be made or written to.
     """
-    holds = locked_folder(options.folder, "--save-dir") if processes.is_main else contextlib.nullcontext()
-    with holds:
+    holds = processes.is_main and not options.print_config
+    with locked_folder(options.folder, "--save-dir") if holds else contextlib.nullcontext():
         yield
 
 
@@ -280,18 +283,101 @@ def languages_of(names: Sequence[str], index: np.ndarray) -> dict[str, int]:
     return {names[i]: int(counts[i]) for i in np.argsort(-counts, kind="stable").tolist() if counts[i]}
 
 
-def write_arguments(path: Path, arguments: Mapping[str, Any]) -> None:
-    """Write arguments as YAML, one ``name: value`` a line (JSON values are YAML).
+def show_plan(
+    data_facts: Mapping[str, Any],
+    start: Start[RunOptions],
+    processes: Processes,
+    model: nn.Module,
+    steps: Steps,
+    plan: Plan,
+    evaluated: str,
+    *,
+    weights_alone: int = 0,
+) -> int:
+    """Print what a run would do, for ``--print-config``; the exit code.
 
-    Raises
-    ------
-    UsageError
-        The file cannot be written.
+    The settings stand there as ``--config`` takes them, everything else in lines that begin with ``#``.
+
+    Parameters
+    ----------
+    data_facts, start, steps, plan
+        As the run has them.
+    processes
+        Of which one speaks.
+    model
+        The model as it would be trained.
+    evaluated
+        The rows of an evaluation, in words.
+    weights_alone
+        Files of weights, without the optimizer's state, that the run leaves besides its checkpoints.
     """
+    if not processes.is_main:
+        return 0
+    options = start.options
+    done = 0 if start.checkpoint is None else start.checkpoint.step
+    weights, checkpoint = _bytes_of_files(model)
+    evaluations = _times(done, steps, plan.eval_interval, plan.eval_each_epoch)
+    saves = _times(done, steps, plan.save_interval, plan.save_each_epoch)
+    kept = saves if plan.keep_checkpoints is None else min(saves, plan.keep_checkpoints)
+    best = 0 if weights_alone else 1
+    total = (kept + best) * checkpoint + weights_alone * weights
+    facts = {
+        "start": "step 0" if start.source is None else f"step {done:,}, from {start.source}",
+        **data_facts,
+        "evaluation": evaluated,
+        "steps": f"{steps.total:,} ({steps.an_epoch:,} an epoch)",
+        "batch size": _batch_size_fact(options, processes),
+        "warm-up": f"{steps.warmup:,} steps, then the learning rate falls from {options.learning_rate} to 0",
+        "evaluations": f"{evaluations:,}, {_when(plan.eval_interval, plan.eval_each_epoch)}",
+        "checkpoints": f"{saves:,}, {_when(plan.save_interval, plan.save_each_epoch)}; {kept:,} kept",
+        "size on disk": f"{_size(checkpoint)} a checkpoint; up to {_size(total)} in {options.folder}, the best weights "
+        "among it",
+    }
+    settings = arguments_text(options.shown()).decode()
+    lines = [header(facts), *start.notes, "nothing was written and nothing trained (--print-config)"]
+    console.say(settings + "\n".join(f"# {line}" for line in "\n".join(lines).splitlines()))
+    return 0
+
+
+def _bytes_of_files(model: nn.Module) -> tuple[int, int]:
+    """Bytes of a file of a model's weights, and of a checkpoint, with two moments of each trained parameter."""
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    return weights, weights + 2 * trained
+
+
+def _times(done: int, steps: Steps, interval: int | None, each_epoch: bool) -> int:
+    """How often something happens from a step on: at multiples of an interval, at ends of epochs, and at the end."""
+    multiples = [interval] if interval else []
+    if each_epoch:
+        multiples.append(steps.an_epoch)
+    counted = sum(steps.total // each - done // each for each in multiples)
+    if len(multiples) == 2:
+        both = math.lcm(*multiples)
+        counted -= steps.total // both - done // both
+    at_end = any(steps.total % each == 0 for each in multiples)
+    return counted + (0 if at_end or done >= steps.total else 1)
+
+
+def _when(interval: int | None, each_epoch: bool) -> str:
+    parts = ([f"every {interval:,} steps"] if interval else []) + (["after each epoch"] if each_epoch else [])
+    return ", ".join(parts) + (" and " if parts else "") + "at the end"
+
+
+def _size(number: float) -> str:
+    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
+
+
+def write_arguments(path: Path, arguments: Mapping[str, Any]) -> None:
+    """Write arguments as YAML, see `arguments_text`; raises UsageError where the file cannot be written."""
+    _write(path, lambda path: write_atomically(path, lambda file: file.write(arguments_text(arguments))))
+
+
+def arguments_text(arguments: Mapping[str, Any]) -> bytes:
+    """Arguments as YAML, one ``name: value`` a line (JSON values are YAML); ``--config`` reads it."""
     lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in sorted(arguments.items())]
     # The name of a file may hold bytes that are no letters; JSON has a spelling for them.
-    text = "".join(lines).encode("utf-8", "backslashreplace")
-    _write(path, lambda path: write_atomically(path, lambda file: file.write(text)))
+    return "".join(lines).encode("utf-8", "backslashreplace")
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:
