@@ -33,7 +33,9 @@ def test_the_engine_follows_the_original(run, sparse, tmp_path, capsys):
     train(model, loaders, loss_fn, optimizer, CPU, scheduler, tmp_path, run.total_steps, log_interval=1)
 
     rates = [
-        float(line.split("lr ")[1].split(",")[0]) for line in capsys.readouterr().out.splitlines() if ": loss" in line
+        float(line.split("lr ")[1].split(",")[0])
+        for line in capsys.readouterr().out.splitlines()
+        if ": epoch's mean loss" in line
     ]
     assert rates[:-1] == pytest.approx(run.expected["lrs_used"][1:], rel=1e-3)
     for name, wanted in run.final.items():

@@ -21,7 +21,6 @@ from histocc.dataloader.words import Words
 from histocc.datasets import CODE_COLUMNS, hisco_codes, sample_paths
 from histocc.errors import Problems, UsageError
 from histocc.files import console
-from histocc.files.tables import peek
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,7 +258,7 @@ def reference_loss(df: pd.DataFrame) -> float:
 def training_files(train_data: Paths, problems: Problems, flag: str = "--train-data") -> list[Path]:
     """The files that `train_data` names: a folder stands for its CSV files in order of name.
 
-    Files that do not exist, are no tables, lack a column, or do not all have the same columns are noted in `problems`.
+    Files that do not exist, are no tables, or lack a column that is read are noted in `problems`; other columns may differ.
     """
     files: list[Path] = []
     for path in as_paths(train_data):
@@ -272,26 +271,9 @@ def training_files(train_data: Paths, problems: Problems, flag: str = "--train-d
             problems.add(f"{path} does not exist: name a folder with CSV files, or the files themselves ({flag}).")
         else:
             files.append(path)
-    before = len(problems.messages)
-    for path in files:
-        check_files(path, COLUMNS, flag=flag, problems=problems)
-    if len(problems.messages) == before:
-        _check_same_columns(files, flag, problems)
+    if files:
+        check_files(files, COLUMNS, flag=flag, problems=problems)
     return files
-
-
-def _check_same_columns(files: Sequence[Path], flag: str, problems: Problems) -> None:
-    wanted = set(peek(files[0])[0]) if files else set()
-    for path in files[1:]:
-        there = set(peek(path)[0])
-        lacks, adds = sorted(wanted - there), sorted(there - wanted)
-        if lacks or adds:
-            differences = [f"lacks {', '.join(map(repr, lacks))}"] if lacks else []
-            differences += [f"has {', '.join(map(repr, adds))} beyond them"] if adds else []
-            problems.add(
-                f"{path} does not have the columns of {files[0]}: it {' and '.join(differences)}. Files that are "
-                f"trained on together must have the same columns; correct it or move it away ({flag})."
-            )
 
 
 def load_data(

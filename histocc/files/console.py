@@ -10,6 +10,13 @@ import atexit
 import contextlib
 import os
 import sys
+import time
+from pathlib import Path
+
+from histocc.files.ordinary import IS_MISSING, fault_of_file
+
+# Before a record has a file, more than this is not kept for it.
+_MOST_WAITING = 10_000
 
 _failed: set[str] = set()
 
@@ -30,6 +37,81 @@ def warn(message: str) -> None:
 def complain(text: str) -> None:
     """A line, or several, on stderr."""
     _write("stderr", text)
+
+
+class _Record:
+    """What is said, kept for a file that may be named later."""
+
+    def __init__(self) -> None:
+        self._waiting: list[str] = []
+        self._file: int | None = None
+        self._path: Path | None = None
+        self._told = False
+
+    def open(self, path: Path) -> None:
+        """Write what was said so far to the end of a file, and from now on everything."""
+        self._path = path
+        fault = fault_of_file(path)
+        if fault not in (None, IS_MISSING):
+            # A pipe would wait for a reader.
+            self._fail(fault)
+            return
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        except OSError as error:
+            self._fail(f"cannot be opened ({error.strerror})")
+            return
+        waiting, self._waiting = self._waiting, []
+        self.write("\n".join([f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} ---", *waiting]))
+
+    def write(self, text: str) -> None:
+        """A line, or several."""
+        if self._path is None and len(self._waiting) < _MOST_WAITING:
+            self._waiting.append(text)
+        if self._file is None:
+            return
+        data = f"{text}\n".encode("utf-8", "backslashreplace")
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+        except OSError as error:
+            self._fail(f"cannot be written to ({error.strerror})")
+
+    def close(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+
+    def _fail(self, fault: str) -> None:
+        if not self._told:
+            self._told = True
+            warn(f"{self._path} {fault}, so that it lacks lines of this run; everything else goes on")
+
+
+_record: _Record | None = None
+
+
+def begin_record() -> None:
+    """Keep what is said from now on, for `record_in`."""
+    global _record
+    _record = _Record()
+
+
+def record_in(path: Path) -> None:
+    """Write what was said since `begin_record`, and everything from now on, to the end of a file.
+
+    Where that fails a warning says so, once. Without `begin_record` nothing is written.
+    """
+    if _record is not None:
+        _record.open(path)
+
+
+def end_record() -> None:
+    """Keep nothing any more."""
+    global _record
+    if _record is not None:
+        _record.close()
+    _record = None
 
 
 def is_watched() -> bool:
@@ -63,7 +145,9 @@ def flush() -> None:
 
 
 def _write(name: str, text: str) -> str | None:
-    """Write a line to a stream of `sys`; the reason where that fails."""
+    """Write a line to a stream of `sys`, and to the record; the reason where the stream fails."""
+    if _record is not None:
+        _record.write(text)
     stream = getattr(sys, name)
     try:
         if stream is None:

@@ -24,6 +24,8 @@ CARD: Final = "README.md"
 RUN_FACTS: Final = "run.json"
 BAD_BATCH: Final = "bad_batch.csv"
 TEST_FIGURES: Final = "test.json"
+# What the terminal showed, all sessions one after the other.
+RUN_LOG: Final = "run.log"
 
 # Settings.
 ARGUMENTS: Final = "args.yaml"

@@ -489,6 +489,8 @@ def run_script(
     processes = Processes()
     try:
         processes = start_processes(wait_seconds)
+        if processes.is_main:
+            console.begin_record()
         code = script(options, processes)
         finish_processes(processes)
         if processes.world_size > 1:
@@ -514,6 +516,8 @@ def run_script(
         if processes.world_size > 1 and is_connection_loss(error):
             return _fail(processes, LOST_PEER, 1)
         return _fail(processes, traceback.format_exc(), 1)
+    finally:
+        console.end_record()
 
 
 def _leave(code: int) -> None:

@@ -233,6 +233,7 @@ def announce(
     if loop.finished:
         flag = "--num-epochs" if options.max_steps is None else "--max-steps"
         lines.append(f"The run is complete (step {loop.step:,} of {steps.total:,}). More {flag} would go on from here.")
+    console.record_in(options.folder / run_folder.RUN_LOG)
     console.say("\n".join(lines))
     return shown_facts(facts)
 

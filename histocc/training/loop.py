@@ -320,10 +320,10 @@ class TrainingLoop:
             return
         waiting = self.means.seconds_data / max(self.means.seconds, 1e-9)
         shown = {
-            "loss": figures["train_loss"],
+            "epoch's mean loss": figures["train_loss"],
             "lr": self.learning_rate(),
             "rows/s": self.rows_per_second(),
-            "data wait %": 100 * waiting,
+            "epoch's data wait %": 100 * waiting,
         }
         if self.precision.skipped_steps:
             shown["overflows"] = self.precision.skipped_steps

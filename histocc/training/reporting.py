@@ -81,7 +81,8 @@ class LogFile:
 
     def _number(self, number: int, row: Mapping[str, str], column: str) -> float:
         try:
-            value = float(row[column])
+            # A figure that is undefined stands as an empty cell.
+            value = float("nan") if row[column] == "" and column not in _COUNTS else float(row[column])
         except (KeyError, TypeError, ValueError):
             value = None
         if value is None or (column in _COUNTS and not (0 <= value <= MOST and value.is_integer())):
@@ -103,6 +104,8 @@ class LogFile:
     def append(self, *rows: Mapping[str, Any]) -> None:
         """Add rows; columns that the file lacks go behind the others. The file is replaced as a whole.
 
+        NaN, which stands for a figure that is undefined, becomes an empty cell.
+
         Raises OSError if it cannot be written; what was there before stays.
         """
         old = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
@@ -113,7 +116,7 @@ class LogFile:
             self._rewrite(wanted, [*self.read(), *rows])
             return
         new = io.StringIO()
-        csv.DictWriter(new, wanted, restval="", lineterminator="\n").writerows(rows)
+        csv.DictWriter(new, wanted, restval="", lineterminator="\n").writerows(map(_cells, rows))
         self._replace(old + ("" if old.endswith("\n") else "\n") + new.getvalue())
 
     def drop_after(self, step: int) -> None:
@@ -145,7 +148,7 @@ class LogFile:
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(map(_cells, rows))
         self._replace(text.getvalue())
 
     def _replace(self, text: str) -> None:
@@ -168,6 +171,10 @@ def set_aside(path: Path) -> None:
             f"{path} has figures of another run and cannot be renamed: {error.strerror or error}. Move it "
             "away, or give another save folder"
         ) from error
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: "" if isinstance(value, float) and value != value else value for name, value in row.items()}
 
 
 class Progress:

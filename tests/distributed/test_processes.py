@@ -118,7 +118,7 @@ def test_two_machines_train_a_model_with_a_frozen_encoder_and_one_process_writes
     assert (records / "0").read_text().count("os.rename") >= 5
     assert (records / "1").read_text() == ""
     assert {p.name for p in folder.iterdir()} == {
-        *("args.yaml", "logs.csv", "logs_by_group.csv", "6.bin", "7.bin", "last.bin", "best.bin"),
+        *("args.yaml", "run.log", "logs.csv", "logs_by_group.csv", "6.bin", "7.bin", "last.bin", "best.bin"),
         *("metrics", "report.html", "README.md", "run.json"),
     }
     with (folder / "logs.csv").open() as file:

@@ -64,7 +64,7 @@ def test_from_a_table_to_a_model(arguments, tmp_path, capsys):
     code, out, err = outcome(capsys, [*arguments, "--language", "en"])
     assert code == 0, err
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
-        *("data_train.csv", "data_val.csv", "key.csv", "codes.csv", "preparation.json", "args.yaml"),
+        *("data_train.csv", "data_val.csv", "key.csv", "codes.csv", "preparation.json", "args.yaml", "run.log"),
         *(
             "2.bin",
             "last.bin",

@@ -108,6 +108,7 @@ def test_a_run_leaves_weights_that_load_as_ever(arguments, tmp_path, capsys):
             "README.md",
             "run.json",
             "args.yaml",
+            "run.log",
             "test.json",
         ),
     }

@@ -35,7 +35,7 @@ def test_a_run_leaves_checkpoints_logs_and_arguments(arguments, tmp_path, hisco_
     code, out, err = outcome(capsys, [*arguments, "--val-data", str(hisco_table("val.csv", rows))])
     assert code == 0, err
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
-        *("3.bin", "last.bin", "best.bin", "logs.csv", "logs_by_group.csv", "metrics", "args.yaml"),
+        *("3.bin", "last.bin", "best.bin", "logs.csv", "logs_by_group.csv", "metrics", "args.yaml", "run.log"),
         *("report.html", "README.md", "run.json"),
     }
     assert "training rows    8" in out
@@ -85,8 +85,14 @@ def test_a_run_leaves_checkpoints_logs_and_arguments(arguments, tmp_path, hisco_
 
 
 def test_a_finished_run_says_so_and_a_longer_one_goes_on(arguments, tmp_path, capsys):
-    assert outcome(capsys, arguments)[0] == 0
-    code, out, _ = outcome(capsys, arguments)
+    shown = []
+    code, out, err = outcome(capsys, arguments)
+    assert code == 0
+    shown += [out, err]
+    code, out, err = outcome(capsys, arguments)
+    shown += [out, err]
+    written = (tmp_path / "run" / "run.log").read_text().splitlines()
+    assert [line for line in written if not line.startswith("---")] == "".join(shown).splitlines()
     assert code == 0
     assert "The run is complete (step 3 of 3)" in out
     code, out, _ = outcome(capsys, [*arguments, "--max-steps", "5"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
 import pytest
 
+from histocc.training.reporting import LogFile
 from tests.running import Running, script
 
 PACKAGE = """
@@ -76,3 +78,14 @@ def test_without_the_package_the_figures_go_to_the_log_alone(argv, tmp_path):
     assert run.wait() == 0, run.output
     assert run.output.count("--log-wandb is given but wandb is not installed (pip install 'histocc[wandb]')") == 1
     assert Path(tmp_path / "run" / "logs.csv").exists()
+
+
+def test_a_figure_that_is_undefined_is_an_empty_cell_and_read_as_such(tmp_path):
+    log = LogFile(tmp_path / "logs.csv")
+    log.append({"step": 1, "val_loss": 0.5, "precision": float("nan")})
+    log.append({"step": 2, "val_loss": float("nan"), "precision": 50.0, "lr": 0.1})
+    assert log.path.read_text() == "step,val_loss,precision,lr\n1,0.5,,\n2,,50.0,0.1\n"
+    assert log.numbers("step") == [(1.0,), (2.0,)]
+    (first, _), (_, second) = log.numbers("val_loss", "precision")
+    assert (first, second) == (0.5, 50.0)
+    assert all(math.isnan(value) for value in (log.numbers("precision")[0][0], log.numbers("val_loss")[1][0]))
