@@ -258,7 +258,8 @@ def reference_loss(df: pd.DataFrame) -> float:
 def training_files(train_data: Paths, problems: Problems, flag: str = "--train-data") -> list[Path]:
     """The files that `train_data` names: a folder stands for its CSV files in order of name.
 
-    Files that do not exist, are no tables, or lack a column that is read are noted in `problems`; other columns may differ.
+    Files that do not exist, are no tables, or lack a column that is read are noted in `problems`; what else they hold
+    may differ.
     """
     files: list[Path] = []
     for path in as_paths(train_data):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from histocc.files.tables import Chunk, read_chunks
+from histocc.prediction.languages import KnownLanguages
 
 # The number of a row without a text.
 NO_TEXT = -1
@@ -21,9 +22,15 @@ class Pairs:
         Of each pair.
     rows
         How many rows have each pair.
+
+    Parameters
+    ----------
+    known
+        Reads the languages of the table as the codes that a model knows; they stay as they are without.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: KnownLanguages | None = None) -> None:
+        self._known = known
         self.texts: list[str] = []
         self.languages: list[str] = []
         self.rows: list[int] = []
@@ -60,6 +67,8 @@ class Pairs:
         return numbers[combination_of_row]
 
     def _add(self, text: str, language: str, rows: int) -> int:
+        if self._known is not None:
+            language = self._known.code(language, rows)
         known = self._numbers.setdefault(language, {})
         number = known.setdefault(text, len(self.texts))
         if number == len(self.texts):
@@ -76,7 +85,12 @@ class Pairs:
 
 
 def collect_pairs(
-    path: Path, text_column: str, language_column: str | None, language: str, rows_to: Path
+    path: Path,
+    text_column: str,
+    language_column: str | None,
+    language: str,
+    rows_to: Path,
+    known: KnownLanguages | None = None,
 ) -> tuple[Pairs, int]:
     """Read a table and number its pairs.
 
@@ -86,6 +100,8 @@ def collect_pairs(
         The table; see `Pairs.number`.
     rows_to
         File that gets the pair of each row, int32, to be read with `numpy.memmap`.
+    known
+        See `Pairs`.
 
     Returns
     -------
@@ -97,7 +113,7 @@ def collect_pairs(
     UsageError
         The table cannot be read, or lacks a column.
     """
-    pairs = Pairs()
+    pairs = Pairs(known)
     rows = 0
     columns = list(dict.fromkeys([text_column, *([] if language_column is None else [language_column])]))
     with rows_to.open("wb") as file:

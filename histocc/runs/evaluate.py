@@ -31,6 +31,7 @@ from histocc.metrics.predictions import (
 from histocc.metrics.row_groups import figures_of
 from histocc.prediction.coder import Coded
 from histocc.prediction.coders import ModelCoder, make_coder
+from histocc.prediction.languages import KnownLanguages
 from histocc.prediction.loaded import LoadedModel
 from histocc.prediction.pairs import NO_TEXT, Pairs
 from histocc.prediction.review import RANDOM
@@ -47,6 +48,7 @@ from histocc.runs.model_flags import (
     add_method_flags,
     add_model_flags,
     add_text_flags,
+    known_languages,
     load,
 )
 from histocc.runs.parser import ScriptParser
@@ -187,7 +189,7 @@ def check_options(options: EvaluateOptions) -> None:
     problems.raise_if_any()
 
 
-def read_labelled(options: EvaluateOptions, loaded: LoadedModel) -> Labelled:
+def read_labelled(options: EvaluateOptions, loaded: LoadedModel, known: KnownLanguages) -> Labelled:
     """Read the table; codes that the system writes as class indices are turned into codes.
 
     Raises
@@ -205,7 +207,7 @@ def read_labelled(options: EvaluateOptions, loaded: LoadedModel) -> Labelled:
     reviewed = is_review(names)
     language_col = options.language_col or ("lang" if reviewed else None)
     columns = [options.input_col, *targets, *([language_col] if language_col else [])]
-    pairs, numbers, true, samples = Pairs(), [], [], []
+    pairs, numbers, true, samples = Pairs(known), [], [], []
     left_out = {"without a text": 0, "without a true code": 0, "not ticked": 0}
     for chunk in read_chunks(source, list(dict.fromkeys(columns + ([CHECKED, SAMPLE] if reviewed else [])))):
         own = pairs.number(chunk, options.input_col, language_col, options.language or "unk")
@@ -256,13 +258,14 @@ def evaluate(options: EvaluateOptions, processes: Processes) -> int:
         threshold=options.threshold,
         autocast=Precision(processes.device, options.use_amp, options.amp_dtype).autocast,
     )
-    table = read_labelled(options, loaded)
+    known = known_languages(loaded, options.language_map)
+    table = read_labelled(options, loaded, known)
     coded = _code_all(table.pairs, coder, options.batch_size)
     result, thresholds = judge(options, table, coder, coded)
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder, result)
-    lines = _summary(result, table, folder)
+    lines = [*_summary(result, table, folder), *filter(None, [known.note()])]
     if options.thresholds and thresholds and loaded.folder is not None:
         path = loaded.folder / run_folder.THRESHOLDS
         write_thresholds(path, coder.method, thresholds)

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
+from histocc.errors import UsageError
 from histocc.files import console
+from histocc.files.languages import read_language_map
 from histocc.prediction.coders import METHODS
+from histocc.prediction.languages import KnownLanguages
 from histocc.prediction.loaded import LoadedModel
 from histocc.prediction.loading import load_model
 from histocc.processes.distributed import Processes
@@ -129,6 +132,23 @@ def add_text_flags(parser: ScriptParser) -> None:
         metavar="FILE",
         help="table of two columns: a language as it is spelt, its code; ISO codes and English names are known",
     )
+
+
+def known_languages(loaded: LoadedModel, language_map: str | None) -> KnownLanguages:
+    """Reads languages as the model knows them; raises UsageError where the list of one's own is no such list."""
+    return KnownLanguages(loaded.languages, None if language_map is None else read_language_map(language_map))
+
+
+def refuse_strange(known: KnownLanguages, loaded: LoadedModel, where: str) -> None:
+    """Raise UsageError for languages that the model does not know; `where` they stand."""
+    strange = known.strange()
+    if strange:
+        listed = ", ".join(f"{name!r} ({rows:,} rows)" for name, rows in list(strange.items())[:10])
+        raise UsageError(
+            f"{where} names languages that the model does not know: {listed}. It knows "
+            f"{', '.join(sorted(loaded.languages or ()))}, and unk for any other; correct them, map them with "
+            "--language-map, or leave the language out"
+        )
 
 
 def load(options: ModelOptions, processes: Processes, device: torch.device, *, own: Iterable[str] = ()) -> LoadedModel:

@@ -13,6 +13,7 @@ import numpy as np
 from histocc.errors import Problems, UsageError
 from histocc.files import console
 from histocc.files.folders import check_folder
+from histocc.files.languages import read_language_map
 from histocc.files.tables import column_names, columns_fault, file_fault, read_chunks
 from histocc.metrics.predictions import same_answer
 from histocc.prediction.coder import Coded
@@ -33,7 +34,9 @@ from histocc.runs.model_flags import (
     add_method_flags,
     add_model_flags,
     add_text_flags,
+    known_languages,
     load,
+    refuse_strange,
 )
 from histocc.runs.parser import ScriptParser
 from histocc.runs.ranges import check_numbers, real_number, whole_number
@@ -179,6 +182,7 @@ def predict(options: PredictOptions, processes: Processes) -> int:
     kept = check_options(options)
     descriptions = None if options.descriptions is None else read_descriptions(options.descriptions)
     loaded = load(options, processes, processes.device)
+    known = known_languages(loaded, options.language_map)
     coder = make_coder(
         loaded,
         options.method,
@@ -199,14 +203,17 @@ def predict(options: PredictOptions, processes: Processes) -> int:
     processes.main_first("work", lambda: Work(folder, task))
     work = Work(folder, task)
     rows_file = work.rows_file if processes.is_main else Path("/dev/null")
-    pairs, rows = collect_pairs(source, options.input_col, options.language_col, options.language or "unk", rows_file)
-    _check_languages(pairs, loaded, options)
+    pairs, rows = collect_pairs(
+        source, options.input_col, options.language_col, options.language or "unk", rows_file, known
+    )
+    where = f"column {options.language_col!r}" if options.language_col else "--language"
+    refuse_strange(known, loaded, f"{where} of {options.input}")
     if not rows:
         raise UsageError(f"{source} has no rows: there is nothing below its header")
 
     code_pairs(pairs, coder, options.batch_size, work, processes, warn=console.say)
     processes.meet("coded")
-    processes.main_first("output", lambda: _finish(options, coder, pairs, work, kept, descriptions))
+    processes.main_first("output", lambda: _finish(options, coder, pairs, work, kept, descriptions, known.note()))
     return 0
 
 
@@ -217,6 +224,7 @@ def _finish(
     work: Work,
     kept: list[str],
     descriptions: Mapping[str, str] | None,
+    note: str | None,
 ) -> None:
     """Write output and review from the work of all processes, and say what came of it."""
     coded = coder.above_thresholds(work.results(len(pairs), coder), pairs.languages)
@@ -233,6 +241,7 @@ def _finish(
     blank = int((pair_of_row < 0).sum())
     lines = [
         f"{len(pair_of_row):,} rows coded ({len(pairs):,} distinct texts) by the method {coder.method}: {target}",
+        *([] if note is None else [note]),
     ]
     if blank:
         lines.append(f"{blank:,} rows have no text in {options.input_col!r}, and no code")
@@ -273,23 +282,6 @@ def _new_columns(coder: ModelCoder, descriptions: Mapping[str, str] | None) -> l
     return list(new_columns(nothing, coder.method, descriptions))
 
 
-def _check_languages(pairs: Pairs, loaded: LoadedModel, options: PredictOptions) -> None:
-    known = loaded.languages
-    if known is None:
-        return
-    unknown: dict[str, int] = {}
-    for language, rows in zip(pairs.languages, pairs.rows):
-        if language not in known and language != "unk":
-            unknown[language] = unknown.get(language, 0) + rows
-    if unknown:
-        listed = ", ".join(f"{name!r} ({rows:,} rows)" for name, rows in list(unknown.items())[:10])
-        where = f"column {options.language_col!r}" if options.language_col else "--language"
-        raise UsageError(
-            f"{where} of {options.input} names languages that the model does not know: {listed}. It knows "
-            f"{', '.join(sorted(known))}, and unk for any other; correct them, or leave the language out"
-        )
-
-
 def _task(options: PredictOptions, loaded: LoadedModel, coder: ModelCoder) -> dict[str, Any]:
     """All that the predictions depend on."""
     status = Path(options.input).stat()
@@ -297,6 +289,7 @@ def _task(options: PredictOptions, loaded: LoadedModel, coder: ModelCoder) -> di
         "input": str(Path(options.input).absolute()),
         "state": [status.st_size, status.st_mtime_ns],
         "columns": [options.input_col, options.language_col, options.language],
+        "language_map": None if options.language_map is None else read_language_map(options.language_map),
         "model": loaded.identity,
         "coder": coder.identity,
         "batch_size": options.batch_size,
