@@ -16,11 +16,13 @@ from typing import Any
 
 import torch
 
+from histocc.runs.options import NO_SETTINGS
 from histocc.runs.ranges import RANGES
 from tests.attack.world import World
 
 SCRIPTS = ("train_mixer", "finetune", "train")
-FOLDER_FLAG = {"train_mixer": "--save-dir", "finetune": "--save-path", "train": "--save-dir"}
+# The save folder's flag, in the spellings that scripts take.
+FOLDER_FLAG = {"train_mixer": "--save-path", "finetune": "--save-path", "train": "--save-dir"}
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def folders() -> Iterator[Case]:
                 put(folder / "run")
                 return world.argv(script, folder / "run")
 
-            yield Case(f"save folder: {name}", script, f"{FOLDER_FLAG[script]} .*{says}", make)
+            yield Case(f"save folder: {name}", script, f"--save-dir .*{says}", make)
         long = "x" * 300
         yield Case(
             "save folder: 300 letters", script, "File name too long", with_flags(script, FOLDER_FLAG[script], long)
@@ -300,12 +302,63 @@ def _gpf_key(text: str) -> Callable[[World, Path], list[str]]:
     return make
 
 
+# -- settings from a file ----------------------------------------------------------------------------------------------
+
+
+def settings() -> Iterator[Case]:
+    """What `--config` may name, and a value that is none for each setting."""
+    for script, action in flags():
+        if action.dest not in NO_SETTINGS:
+            says = rf"bad.yaml, line 1: the entry {action.dest} holds \{{'a': \[1\]\}}; .* is expected"
+            yield Case(f"--config: {action.dest}", script, says, _settings(script, f'{action.dest}: {{"a": [1]}}\n'))
+            if action.type is not None:
+                says = rf"bad.yaml, line 1: the entry {action.dest} (is|holds) .*(must lie in|is expected)"
+                text = f"{action.dest}: {10**60}\n"
+                yield Case(f"--config: {action.dest} too large", script, says, _settings(script, text))
+    lines = {
+        "an unknown name": ("bogus: 1\n", "train.py has no setting 'bogus'"),
+        "another flag's matter": ('config: "x"\n', "train.py has no setting 'config'"),
+        "a name of megabytes": ("x" * 10**6 + ": 1\n", r"has no setting 'x+\.\.\.x+'"),
+        "a value of megabytes": ("seed: " + "9" * 10**6 + "\n", r"seed, '9+\.\.\.9+', is no JSON"),
+        "nested without end": ("seed: " + "[" * 10**6 + "\n", r"seed, '\[+\.\.\.\[+', is no JSON"),
+        "no YAML of this form": ("seed:\n  - 1\n", "line 1: 'seed:' is no line of the form name: value"),
+        "a setting twice": ("seed: 1\nseed: 2\n", "line 2: the entry seed is given twice"),
+        "two spellings of one": ("epochs: 1\nnum-epochs: 2\n", "line 2: the entry num-epochs is given twice"),
+        "not a number": ("dropout: NaN\n", "the value of dropout, 'NaN', is no JSON"),
+    }
+    for name, (text, says) in lines.items():
+        yield Case(f"--config: {name}", "train", says, _settings("train", text))
+    files = {
+        "a pipe": (a_pipe, "--config .*bad.yaml is a pipe"),
+        "a loop of links": (a_loop, "--config .*bad.yaml is a link that leads back to itself"),
+        "missing": (nothing, "--config .*bad.yaml does not exist"),
+        "a folder": (a_folder, "--config .*bad.yaml is a folder"),
+        "noise": (noise, "--config .*bad.yaml cannot be read"),
+    }
+    for name, (put, says) in files.items():
+        yield _input(f"--config: {name}", "train", "--config", "bad.yaml", put, says)
+    yield Case(
+        "--print-config with a bad number",
+        "train_mixer",
+        "--seed is -1",
+        with_flags("train_mixer", "--print-config", "--seed", "-1"),
+    )
+
+
+def _settings(script: str, text: str) -> Callable[[World, Path], list[str]]:
+    def make(world: World, folder: Path) -> list[str]:
+        (folder / "bad.yaml").write_text(text)
+        return [*world.argv(script, folder / "run"), "--config", str(folder / "bad.yaml")]
+
+    return make
+
+
 # -- weights and encoders ----------------------------------------------------------------------------------------------
 
 
 def weights() -> Iterator[Case]:
     """Files of weights to start from."""
-    own = {"train_mixer": "--initial-checkpoint", "train": "--checkpoint-path"}
+    own = {"train_mixer": "--initial-checkpoint", "train": "--checkpoint-path"}  # two spellings of one
     files = {
         "missing": (nothing, "w.bin does not exist"),
         "a pipe": (a_pipe, "w.bin is a pipe"),
@@ -711,4 +764,5 @@ def _stored(name: str, script: str, file: str, put_file: Callable[[Path], object
     return Case(name, script, says, make)
 
 
-CASES = [case for kind in (numbers, texts, folders, inputs, weights, encoders, checkpoints, stored) for case in kind()]
+_KINDS = (numbers, texts, folders, inputs, settings, weights, encoders, checkpoints, stored)
+CASES = [case for kind in _KINDS for case in kind()]
