@@ -35,7 +35,7 @@ _FILES: tuple[tuple[str, str, str], ...] = (
     (r".+\.png", "<name>.png", "losses and accuracies, drawn"),
     (r"args\.yaml", run_folder.ARGUMENTS, "all flags with the values in force"),
     (r"run\.json", run_folder.RUN_FACTS, "command, data and versions of the run, which this card tells"),
-    (r"run\.log", "run.log", "what the run has said"),
+    (r"run\.log", run_folder.RUN_LOG, "what the terminal showed, all sessions one after the other"),
     (r"key\.csv", run_folder.KEY, "the codes and their classes"),
     (r"thresholds\.csv", run_folder.THRESHOLDS, "how sure the model must be of a code, from `histocc evaluate`"),
     (r"data_train\.csv", run_folder.TRAINING_ROWS, "the rows that train"),
