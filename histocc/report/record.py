@@ -82,7 +82,8 @@ class RunRecord:
         share = found.take(values, "test_acc", entries.number(0, 1))
         found.raise_if_any()
         # What an earlier, shorter run has left says nothing of these weights.
-        return {"rows": rows, "exact_set_acc": 100 * share} if step == self.rows[-1]["step"] else None
+        steps = [row["step"] for row in self.rows[-1:]]
+        return {"rows": rows, "exact_set_acc": 100 * share} if steps == [step] else None
 
 
 def _numbers(row: Mapping[str, str | None]) -> dict[str, float]:

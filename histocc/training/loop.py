@@ -358,11 +358,10 @@ class TrainingLoop:
                 self._write_metrics(row, details)
                 save_with_retry(lambda: self.log.append(row), f"the figures of step {self.step}")
                 self._log_groups(details)
-            # People see the figures before anything is drawn.
-            if self._progress is not None:
-                self._progress.line(evaluation_line(self.step, figures, details))
             for tell in self.on_evaluation:
                 tell(Evaluation(self.step, row, unwrap(self.model), details))
+            if self._progress is not None:
+                self._progress.line(evaluation_line(self.step, figures, details))
         improved = figures.get("val_loss", float("inf")) < self.best_val_loss
         if improved:
             self._best_on_disk, self.best_val_loss = self.best_val_loss, figures["val_loss"]
