@@ -226,6 +226,11 @@ class FlatOptions(RunOptions):
     skip_insert_words: bool = _compared(default=False)
 
     @property
+    def tables(self) -> dict[str, list[str]]:
+        """What tables there are, and their files."""
+        return {"data": list(self.train_data)}
+
+    @property
     def name(self) -> str:
         """The name of the files of weights: as the flag says, or made of what the run is."""
         if self.model_name is not None:
