@@ -36,7 +36,7 @@ def evaluate_and_differentiate(folder: str) -> int:
     model = _model(folder)
     figures = {rows: _figures(model, Path(folder) / f"{rows}.csv", processes) for rows in (7, 64, 790)}
     name = f"figures_{processes.world_size}_{processes.rank}.json"
-    (Path(folder) / name).write_text(json.dumps(figures))
+    (Path(folder) / name).write_text(json.dumps(figures, default=vars))
     _check_gradients(model, Path(folder) / "64.csv", processes)
     finish_processes(processes)
     return 0
