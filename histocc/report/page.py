@@ -302,7 +302,7 @@ def next_commands(folder: Path) -> list[tuple[str, str]]:
 def _next_commands(facts: RunFacts, folder: Path, step: int) -> list[Markup]:
     parts = []
     if facts.command:
-        longer = "--max-steps" if "max_steps" in facts.changed else "epochs"
+        longer = "--max-steps" if "max_steps" in facts.changed else "--num-epochs"
         what = (
             f"Train longer, with more {longer}" if step >= facts.total_steps else "Resume the run if it was interrupted"
         )
