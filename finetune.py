@@ -381,7 +381,7 @@ def _data_in(
         )
     elif options.include_descriptions:
         start.notes.append("Warning: --include-descriptions without --descriptions-file: no descriptions are joined")
-    return MixerData(train_data, val_data, system.with_key(key), facts)
+    return MixerData(train_data, val_data, system.with_key(key), options.folder / run_folder.VALIDATION_ROWS, facts)
 
 
 def finetune(options: FinetuneOptions, processes: Processes) -> int:

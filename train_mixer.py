@@ -249,7 +249,7 @@ def _read_data(start: Start[TrainMixerOptions], system: CodingSystem, processes:
     problems.raise_if_any()
     # Nobody looks for the key in the folder any more, where it will be written.
     processes.gather(None)
-    return MixerData(train, val, system, saves_key=not key_is_fixed)
+    return MixerData(train, val, system, Path(options.val_data[0]), saves_key=not key_is_fixed)
 
 
 def train_mixer(options: TrainMixerOptions, processes: Processes) -> int:

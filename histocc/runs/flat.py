@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -148,13 +149,22 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
             if processes.is_main:
                 report.draw(loop.step)
     files = training.checkpoints
-    return shared.end(
+    code = shared.end(
         loop,
         f"The newest weights are in {files.newest}, those of the highest validation accuracy (of equals, the least "
         f"loss) in {files.best}. They code a table with\n"
         f"  histocc predict --model {options.folder} --input TABLE.csv --output CODED.csv",
         "Train it longer, or train a model with a decoder (train_mixer.py, finetune.py).",
     )
+    if options.demo and code == 0 and not loop.stopped and processes.is_main:
+        from histocc.runs.unseen import rows_of_flat, show_unseen
+
+        codes = list(data["key"].values())
+        set_aside, trained = (
+            rows_of_flat(data[name].dataset.dataset, codes) for name in ("data_loader_test", "data_loader_train")
+        )
+        show_unseen(options.folder, Path(options.train_data[-1]), set_aside, trained, options.seed, processes.device)
+    return code
 
 
 def _read_data(options: FlatOptions, processes: Processes) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +57,8 @@ class MixerData:
         The data sets.
     system
         The coding system, with its codes.
+    validation_file
+        A file of the rows of `val`, with columns `occ1` and `lang`.
     facts
         More lines of the header.
     saves_key
@@ -65,6 +68,7 @@ class MixerData:
     train: OccDatasetMixerInMemMultipleFiles
     val: OccDatasetMixerInMemMultipleFiles
     system: CodingSystem
+    validation_file: Path
     facts: Mapping[str, Any] = field(default_factory=dict)
     saves_key: bool = False
 
@@ -196,12 +200,18 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
     with context.stop:
         loop.run(lambda epoch: train_loader)
     last, best = options.folder / run_folder.LAST_CHECKPOINT, options.folder / run_folder.BEST_CHECKPOINT
-    return shared.end(
+    code = shared.end(
         loop,
         f"The model is in {last}, the best one by val_loss in {best}. It codes a table with\n"
         f"  histocc predict --model {options.folder} --input TABLE.csv --output CODED.csv",
         "The decoder's codes are another matter (--method greedy, the default of histocc predict).",
     )
+    if options.demo and code == 0 and not loop.stopped and processes.is_main:
+        from histocc.runs.unseen import rows_of_mixer, show_unseen
+
+        rows, trained = rows_of_mixer(data.val), rows_of_mixer(data.train)
+        show_unseen(options.folder, data.validation_file, rows, trained, options.seed, processes.device)
+    return code
 
 
 def _check_same_task(start: Start[MixerOptions], system: CodingSystem) -> None:

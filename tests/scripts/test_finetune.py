@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 import finetune
 import train_mixer
 from tests.running import contents, start_ranks
+from tests.scripts.shown import check_unseen
 
 JOBS = [
     ("farmer", "61110"),
@@ -30,6 +31,11 @@ def write(path: Path, rows: list[list[str]]) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
     return path
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -531,6 +537,13 @@ def test_the_demo_runs_and_every_given_flag_wins(tmp_path, capsys, monkeypatch):
     assert 'target_cols: ["hisco_1", "hisco_2"]\n' in saved
     assert f"The model is in {Path('runs/demo-finetune/last.bin')}" in out
     assert "python finetune.py --dataset table.csv" in out
+    trained, set_aside = (
+        read(tmp_path / "runs" / "demo-finetune" / name) for name in ("data_train.csv", "data_val.csv")
+    )
+    codes = {
+        (row["occ1"], row["lang"]): " & ".join(filter(None, (row["hisco_1"], row["hisco_2"]))) for row in set_aside
+    }
+    check_unseen(out, {row["occ1"].casefold() for row in trained}, codes)
 
 
 def test_the_demo_takes_a_table_of_ones_own(arguments, tmp_path, capsys):

@@ -6,14 +6,17 @@ import math
 import signal
 from functools import partial
 
+import pandas as pd
 import pytest
 import torch
 
 import train
+from histocc.datasets import hisco_codes, sample_paths
 from histocc.model_assets import CANINEOccupationClassifier, load_model_from_checkpoint
 from histocc.runs.options import FlatOptions
 from histocc.trainer import AugmentationSwitch
 from tests.running import Running, small_encoder, start_ranks
+from tests.scripts.shown import check_unseen
 
 HEADER = "occ1,lang,code1,code2,code3,code4,code5"
 ROWS = 60  # 57 to train on, 8 steps an epoch
@@ -291,3 +294,6 @@ def test_the_demo_runs_and_given_flags_win(tmp_path, monkeypatch, capsys):
     assert "This was the demo." in out
     assert (tmp_path / "runs" / "demo-train" / "m.bin").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+    key, sample = hisco_codes(), pd.concat([pd.read_csv(path, dtype=str) for path in sample_paths()])
+    codes = sample[["code1", "code2"]].apply(lambda row: " & ".join(key[int(label)] for label in row.dropna()), axis=1)
+    check_unseen(out, set(), dict(zip(zip(sample["occ1"], sample["lang"]), codes)), whole_table=False)
