@@ -134,14 +134,14 @@ def build_parser() -> cli.ScriptParser:
 
 def demo_defaults() -> dict[str, Any]:
     """A run on the shipped sample, sized for a laptop's CPU."""
-    from histocc.datasets import sample_paths
+    from histocc.datasets import sample_paths, two_codes_path
     from histocc.runs.demo import MIXER_DEMO
 
     train, val = sample_paths()
     return {
         **MIXER_DEMO,
         "save_dir": "runs/demo-train_mixer",
-        "train_data": [str(train)],
+        "train_data": [str(train), str(two_codes_path())],
         "val_data": [str(val)],
     }
 

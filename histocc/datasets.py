@@ -29,6 +29,11 @@ def sample_paths() -> tuple[Path, Path]:
     return DATA_FOLDER / "sample_train.csv", DATA_FOLDER / "sample_val.csv"
 
 
+def two_codes_path() -> Path:
+    """The CSV file of more training rows, all of two titles joined, in the layout of the sample."""
+    return DATA_FOLDER / "sample_two_codes.csv"
+
+
 def raw_sample_path() -> Path:
     """The CSV file of the shipped raw table, as users of `finetune.py` have them (`occ1, lang, hisco_1, hisco_2`)."""
     return DATA_FOLDER / "sample_raw.csv"

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from histocc.datasets import DATA_FOLDER, hisco_codes, sample_paths
+from histocc.datasets import DATA_FOLDER, hisco_codes, raw_sample_path, sample_paths, two_codes_path
 from histocc.formatter import hisco_blocky5
 
 LANGUAGES = {"en", "da", "se", "nl", "de", "fr", "no", "it", "es", "ca", "pt", "is"}
@@ -37,11 +37,16 @@ def val():
 
 
 @pytest.fixture(scope="module")
+def two_codes():
+    return read(two_codes_path())
+
+
+@pytest.fixture(scope="module")
 def raw():
-    return read(DATA_FOLDER / "sample_raw.csv")
+    return read(raw_sample_path())
 
 
-@pytest.mark.parametrize("name", ["sample_train.csv", "sample_val.csv", "sample_raw.csv"])
+@pytest.mark.parametrize("name", ["sample_train.csv", "sample_val.csv", "sample_two_codes.csv", "sample_raw.csv"])
 def test_files_are_plain_utf8(name):
     text = (DATA_FOLDER / name).read_bytes().decode("utf-8")
     assert "\r" not in text
@@ -50,35 +55,36 @@ def test_files_are_plain_utf8(name):
     assert text == unicodedata.normalize("NFC", text)
 
 
-def test_columns(train, val, raw):
-    for rows in (train, val):
+def test_columns(train, val, two_codes, raw):
+    for rows in (train, val, two_codes):
         assert list(rows[0]) == ["occ1", "lang", *CODE_COLUMNS]
     assert list(raw[0]) == ["occ1", "lang", *RAW_CODE_COLUMNS]
-    for row in train + val + raw:
+    for row in train + val + two_codes + raw:
         assert None not in row
         assert None not in row.values()
 
 
-def test_size_and_languages(train, val, raw):
+def test_size_and_languages(train, val, two_codes, raw):
     assert 1400 <= len(train) + len(val) <= 1600
     assert 180 <= len(val) <= 230
-    assert 300 <= len(raw) <= 1000
-    for rows in (train, val, raw):
+    assert 900 <= len(two_codes) <= 1100
+    assert 1400 <= len(raw) <= 1600
+    for rows in (train, val, two_codes, raw):
         assert {row["lang"] for row in rows} == LANGUAGES
 
 
-def test_descriptions_are_short_clean_and_distinct(train, val, raw):
-    for rows in (train + val, raw):
+def test_descriptions_are_short_clean_and_distinct(train, val, two_codes, raw):
+    for rows in (train + val + two_codes, raw):
         assert len({(row["occ1"], row["lang"]) for row in rows}) == len(rows)
-    for row in train + val + raw:
+    for row in train + val + two_codes + raw:
         assert 1 < len(row["occ1"]) <= 40
         assert row["occ1"] == " ".join(row["occ1"].split())
 
 
-def test_codes_are_classes_without_gaps(train, val):
+def test_codes_are_classes_without_gaps(train, val, two_codes):
     """Indices of the key, the missing ones last, no code twice in a row."""
     formatter = hisco_blocky5()
-    for row in train + val:
+    for row in train + val + two_codes:
         codes = codes_of(row, CODE_COLUMNS)
         assert codes
         assert codes == [row[column] for column in CODE_COLUMNS][: len(codes)]
@@ -87,9 +93,9 @@ def test_codes_are_classes_without_gaps(train, val):
         assert formatter.transform_label("&".join(formatter.code_from_class(int(code)) for code in codes)) is not None
 
 
-def test_validation_is_unseen_but_known(train, val):
-    """No validation text stands in the training part, however it is capitalised; every code does."""
-    known = {(row["lang"], normalised(row)) for row in train}
+def test_validation_is_unseen_but_known(train, val, two_codes):
+    """No validation text stands in the training rows, however it is capitalised; every code does."""
+    known = {(row["lang"], normalised(row)) for row in train + two_codes}
     assert not [row for row in val if (row["lang"], normalised(row)) in known]
     seen = {code for row in train for code in codes_of(row, CODE_COLUMNS)}
     assert {code for row in val for code in codes_of(row, CODE_COLUMNS)} <= seen
@@ -107,12 +113,40 @@ def test_a_text_means_the_same_wherever_it_stands(train, val, raw):
         assert codes_of(row, RAW_CODE_COLUMNS) == meaning[row["lang"], row["occ1"]]
 
 
+def test_two_titles_are_joined_of_which_each_is_known(train, val, two_codes):
+    """Both stand in the training part, with the same codes; no pair stands in validation, in neither order."""
+    joining = {
+        "en": "and",
+        "de": "und",
+        "fr": "et",
+        "nl": "en",
+        "se": "och",
+        "es": "y",
+        "ca": "i",
+        "it": "e",
+        "pt": "e",
+    }
+    titles, asked = set(), set()
+    alone = {(row["lang"], row["occ1"]): row["code1"] for row in train if not row["code2"]}
+    for row in train:
+        titles |= {(row["lang"], title) for title in row["occ1"].split(f" {joining.get(row['lang'], 'og')} ")}
+    for row in val:
+        asked.add((row["lang"], frozenset(row["occ1"].split(f" {joining.get(row['lang'], 'og')} "))))
+    for row in two_codes:
+        pair = row["occ1"].split(f" {joining.get(row['lang'], 'og')} ")
+        assert len(pair) == len(codes_of(row, CODE_COLUMNS)) == 2
+        assert {(row["lang"], title) for title in pair} <= titles
+        for title, code in zip(pair, codes_of(row, CODE_COLUMNS)):
+            assert alone.get((row["lang"], title), code) == code
+        assert (row["lang"], frozenset(pair)) not in asked
+
+
 def test_share_with_two_codes(train, val, raw):
     for rows in (train, val):
         two = sum(bool(row["code2"]) for row in rows)
         assert 0.09 <= two / len(rows) <= 0.15
         assert not any(row["code3"] for row in rows)
-    assert 0.05 <= sum(bool(row["hisco_2"]) for row in raw) / len(raw) <= 0.15
+    assert 0.4 <= sum(bool(row["hisco_2"]) for row in raw) / len(raw) <= 0.5
 
 
 def test_raw_codes_are_five_digit_text(raw):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from histocc.metrics.row_groups import RowGroups
 from histocc.model_assets import CANINEOccupationClassifier, encoder_settings
 from histocc.processes.distributed import Processes
 from histocc.runs import shared
-from histocc.runs.demo import DEMO_ENCODER, make_encoder
+from histocc.runs.demo import DEMO_ENCODER, begin_with_rare_classes, make_encoder
 from histocc.runs.options import FlatOptions
 from histocc.runs.start import Start, find_start
 from histocc.stored_model import ModelSettings, describe_model
@@ -39,10 +38,8 @@ from histocc.training.schedule import linear_schedule
 from histocc.weights import InitialWeights, read_state_dict
 
 DEFAULT_ENCODER = "google/canine-s"
-# A small encoder with random weights tells texts apart only if these are large enough, and only if the linear layer
-# begins with rare classes: else the way to many zeros leads over a pooled encoding of +-1 for every text, for good.
+# The pooled encoding of a small encoder with random weights tells texts apart only if these are large enough.
 _SCRATCH_SCALE = 0.1
-_NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 # Each width is a graph of its own, so that there should be few of them.
 COMPILED_WIDTH_STEP = 16
@@ -61,7 +58,7 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
     torch.manual_seed(options.seed)
     # A model name decides where there is no --encoder, which has a default of its own.
     name = options.model_domain if options.encoder == DEFAULT_ENCODER else options.encoder
-    encoder = make_encoder(name, initializer_range=_SCRATCH_SCALE, **_NO_DROPOUT)
+    encoder = make_encoder(name, initializer_range=_SCRATCH_SCALE)
     random_state = torch.get_rng_state()
     shared.check_length(options, name, encoder)
     weights = _initial_weights(start, encoder)
@@ -264,7 +261,7 @@ def compile_encoder(model: CANINEOccupationClassifier, max_len: int) -> None:
 def _model(options: FlatOptions, num_classes: int, encoder: Any, *, from_scratch: bool) -> CANINEOccupationClassifier:
     model = CANINEOccupationClassifier(num_classes, dropout_rate=options.dropout, encoder=encoder)
     if from_scratch:
-        nn.init.constant_(model.out.bias, -math.log(num_classes))
+        begin_with_rare_classes(model.out)
     # The pooled encoding does not depend on these: they get no gradient, and several processes must not wait for one.
     model.basemodel.final_char_encoder.requires_grad_(False)
     model.basemodel.projection.requires_grad_(False)

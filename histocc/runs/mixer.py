@@ -30,7 +30,7 @@ from histocc.metrics.row_groups import RowGroups
 from histocc.model_assets import Seq2SeqMixerOccCANINE, encoder_settings
 from histocc.processes.distributed import Processes
 from histocc.runs import shared
-from histocc.runs.demo import make_encoder
+from histocc.runs.demo import DEMO_ENCODER, begin_with_rare_classes, make_encoder
 from histocc.runs.options import MixerOptions
 from histocc.runs.start import Start, find_start
 from histocc.seq2seq_mixer_engine import build_loop
@@ -122,6 +122,8 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
 
     torch.set_rng_state(random_state)
     model = _model(options, system.formatter, system.num_classes, encoder)
+    if options.encoder == DEMO_ENCODER:
+        begin_with_rare_classes(model.linear_decoder)
     if weights is not None:
         summary = weights.load_into(model, only_encoder=options.only_encoder, key=data.train.map_code_label)
         start.notes.append(str(summary))
