@@ -1,10 +1,15 @@
-"""Which descriptions the demo codes at its end."""
+"""The demo's beginning and end: its flat head, and the descriptions that it codes."""
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from histocc.runs.unseen import SHOWN, SHOWN_WITH_MORE_CODES, CodedDescription, choose_unseen
+import pytest
+import torch
+from torch import nn
+
+from histocc.runs.demo import begin_with_rare_classes
+from histocc.runs.unseen import SHOWN, SHOWN_WITH_MORE_CODES, CodedDescription, choose_unseen, show_unseen
 
 SINGLE = [CodedDescription(f"Weaver {i}", "en", ("75400",)) for i in range(30)]
 SEVERAL = [CodedDescription(f"smith and farmer {i}", "en", ("83110", "61110")) for i in range(20)]
@@ -45,3 +50,15 @@ def test_rows_without_codes_are_not_shown():
 def test_the_seed_alone_decides():
     assert choose_unseen(SINGLE + SEVERAL, [], seed=1) == choose_unseen(SINGLE + SEVERAL, [], seed=1)
     assert choose_unseen(SINGLE + SEVERAL, [], seed=1) != choose_unseen(SINGLE + SEVERAL, [], seed=2)
+
+
+def test_without_an_unseen_description_nothing_is_shown(tmp_path, capsys):
+    """Not even a model is needed."""
+    show_unseen(tmp_path / "none", Path("table.csv"), SINGLE, SINGLE, 1, torch.device("cpu"))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_head_begins_with_rare_classes():
+    head = nn.Linear(8, 100)
+    begin_with_rare_classes(head)
+    torch.testing.assert_close(head(torch.zeros(1, 8)).sigmoid(), torch.full((1, 100), 1 / 101))

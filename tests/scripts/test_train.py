@@ -182,7 +182,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(arguments, tmp_path):
 
 
 def test_a_stop_during_an_evaluation_loses_none(arguments, tmp_path, monkeypatch, capsys):
-    """The evaluation that a signal cuts short is made up for when the run goes on."""
+    """The evaluation that a signal cuts short is made up for when the run goes on; a demo shows its end then alone."""
     from histocc import trainer
 
     assert outcome(capsys, arguments(tmp_path / "whole"))[0] == 0
@@ -194,11 +194,15 @@ def test_a_stop_during_an_evaluation_loses_none(arguments, tmp_path, monkeypatch
 
     with monkeypatch.context() as context:
         context.setattr(trainer, "evaluate_figures", stopped)
-        code, out, _ = outcome(capsys, arguments(tmp_path / "run"))
+        code, out, _ = outcome(capsys, arguments(tmp_path / "run", "--demo"))
     assert code == 0
+    assert "coded by" not in out
     assert "Stopped by SIGTERM at step 8, all saved; the same command resumes it." in out
     assert not (tmp_path / "run" / "logs.csv").exists()
-    assert outcome(capsys, arguments(tmp_path / "run"))[0] == 0
+    code, out, _ = outcome(capsys, arguments(tmp_path / "run", "--demo"))
+    assert code == 0
+    assert "coded by" in out
+    assert "--input TABLE.csv --language-col lang" in out
     assert figures(tmp_path / "run") == figures(tmp_path / "whole")
 
 
