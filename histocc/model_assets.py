@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from collections.abc import Mapping, Sequence
@@ -137,6 +138,12 @@ def load_tokenizer(model_domain: str = "Multilingual_CANINE", model_size: str = 
     model_size
         Accepted as for `getModel`.
     """
+    return copy.deepcopy(_tokenizer())
+
+
+@functools.cache
+def _tokenizer() -> CanineTokenizer:
+    # To be made takes it seconds, for a table of all code points; to be copied, nothing.
     from transformers import CanineTokenizer
 
     return CanineTokenizer(model_max_length=2048)

@@ -19,9 +19,13 @@ PATIENCE_SECONDS = 60.0
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
     [
+        "matplotlib.backends.backend_agg",
         "pandas",
         "transformers.models.canine.modeling_canine",
         "histocc.runs.mixer",
+        "histocc.runs.flat",
+        "finetune",
+        "train",
         "train_mixer",
         "tests.running",
     ]

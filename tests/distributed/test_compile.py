@@ -33,6 +33,7 @@ def weights(folder):
     return torch.load(folder / "last.bin", weights_only=True)["model"]
 
 
+@pytest.mark.compiler
 def test_one_graph_for_training_and_one_for_evaluation(argv, tmp_path):
     plain = Running(script, argv(tmp_path / "plain", *RUN), log=tmp_path / "plain.log")
     traced = Running(train_traced, argv(tmp_path / "traced", *RUN), log=tmp_path / "traced.log")

@@ -212,6 +212,7 @@ def test_half_precision_logits_are_scored_in_float32(cls, dtype):
     assert torch.equal(half.grad, wide.grad.to(dtype))
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize("cls", LOSSES)
 def test_one_graph_under_compile(cls):
     yhat, target = make_batch([1, 2, 3], 3, 2)

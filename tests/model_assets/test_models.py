@@ -140,6 +140,7 @@ def test_bfloat16_autocast_stays_close(mixer, batch):
         assert (ours.float() - exact).norm() < 0.03 * exact.norm()
 
 
+@pytest.mark.compiler
 def test_one_graph_for_the_compiler(mixer, batch):
     compiled = torch.compile(mixer, fullgraph=True, backend="eager")  # an error on anything that breaks the graph
     expected = mixer(*inputs_of(batch))

@@ -1,5 +1,6 @@
 """Compiling the flat classifier: a graph for each width, whatever the number of rows."""
 
+import pytest
 import torch
 from torch._dynamo.utils import counters
 
@@ -8,6 +9,7 @@ from histocc.runs.flat import compile_encoder
 from tests.rounding import assert_equal_but_for_rounding
 
 
+@pytest.mark.compiler
 def test_a_graph_for_each_width_and_any_number_of_rows(tiny_canine_config, monkeypatch):
     tiny_canine_config.num_hidden_layers = 1
     model = CANINEOccupationClassifier(7, encoder=tiny_canine_config).eval()
