@@ -81,6 +81,7 @@ def test_compiled_numbers_are_the_same(tmp_path, monkeypatch):
     assert_equal_but_for_rounding(got, expected)
 
 
+@pytest.mark.compiler
 def test_a_step_asks_the_device_for_nothing_but_whether_all_is_finite(inputs, tiny_canine_config):
     formatter = hisco_blocky5()
     data = OccDatasetMixerInMemMultipleFiles(inputs / "train.csv", formatter, None, 32, 1919)

@@ -25,6 +25,7 @@ def outputs(runs: list) -> str:
     return "".join(run.output for run in runs)
 
 
+@pytest.mark.kills
 def test_a_process_that_hangs_leaves_when_another_is_killed(argv, tmp_path):
     ranks = start_ranks(work.train_until, argv(tmp_path / "run"), "hang", world_size=2, folder=tmp_path)
     ranks[0].wait_for("hanging")
@@ -74,6 +75,7 @@ def test_a_loss_that_is_bad_on_one_process_stops_all_and_names_its_rows(argv, tm
     assert not list(folder.glob("*.bin"))
 
 
+@pytest.mark.kills
 def test_torchrun_ends_when_one_of_its_processes_is_killed(argv, tmp_path):
     run = Torchrun(tmp_path / "log", "--nproc-per-node", 2, do=("train_until", argv(tmp_path / "run"), "die"))
     started = time.monotonic()

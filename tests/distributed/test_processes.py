@@ -94,6 +94,7 @@ def figures(path: Path) -> dict[str, dict[str, Any]]:
     return content
 
 
+@pytest.mark.kills
 @pytest.mark.skipif(sys.platform != "linux", reason="slows single threads down as Linux does it")
 def test_processes_end_in_order_though_threads_are_late(argv, tmp_path):
     flags = argv(tmp_path / "run", "--max-steps", 2)
@@ -194,6 +195,7 @@ def test_a_resume_with_as_many_processes_goes_on_to_the_bit(argv, tmp_path):
     assert a["position"]["loss_sum"] == pytest.approx(b["position"]["loss_sum"], rel=1e-6)
 
 
+@pytest.mark.kills
 def test_a_signal_to_one_process_stops_all_at_the_same_step(argv, inputs, tmp_path):
     folder = tmp_path / "run"
     ranks = start_ranks(script, argv(folder), world_size=2, folder=tmp_path)

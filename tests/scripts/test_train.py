@@ -159,6 +159,7 @@ def test_a_finished_run_says_so_and_a_longer_one_goes_on(arguments, tmp_path, ca
     assert [row[0] for row in figures(tmp_path / "run")] == ["1", "2"]
 
 
+@pytest.mark.kills
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(arguments, tmp_path):
     """Killed in the middle of an epoch, before and after the augmented loader took over."""
     options = ["--dropout", 0.1, "--alt-prob", 1.0, "--save-interval", 3, "--epochs", 4]

@@ -40,6 +40,7 @@ def logged(folder: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k not in times} for row in csv.DictReader(file)]
 
 
+@pytest.mark.kills
 def test_a_run_killed_ten_times_ends_as_one_left_alone(argv, tmp_path):
     flags = ["--num-epochs", 8, "--save-interval", 2, "--eval-interval", 5, "--keep-checkpoints", 2]
     left_alone = Running(script, argv(tmp_path / "alone", *flags), log=tmp_path / "alone.log")
