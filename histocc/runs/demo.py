@@ -19,7 +19,7 @@ DEMO_ENCODER = "demo"
 # Many small steps: a model this small and this new learns from their number more than from their size.
 MIXER_DEMO: dict[str, Any] = {
     "encoder": DEMO_ENCODER,
-    "num_epochs": 18,
+    "num_epochs": 16,
     "batch_size": 16,
     "learning_rate": 2e-3,
     # The flat head's loss is a mean over 1,919 classes: without most of the weight it would hardly train the encoder.
