@@ -79,7 +79,7 @@ def getModel(model_domain: str = "Multilingual_CANINE", model_size: str = "") ->
     try:
         with without_retry_messages(), without_progress_bars():
             described, _ = CanineConfig.get_config_dict(name)
-    except Exception as error:
+    except Exception as error:  # The hub, or a file of any content: what cannot be read is told with its remedy.
         raise UsageError(f"{_not_read(name)} ({first_line(error)}). {remedy}") from error
     kind = described.get("model_type") if isinstance(described, dict) else None
     if kind != "canine":

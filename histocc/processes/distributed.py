@@ -269,7 +269,7 @@ def _meeting_place(rank: int, world_size: int, seconds: float) -> dist.Store:
         timeout = timedelta(seconds=seconds)
         try:
             outcome.append(next(dist.rendezvous("env://", rank=rank, world_size=world_size, timeout=timeout))[0])
-        except Exception as error:
+        except Exception as error:  # Of a thread, whose errors nobody would see: the one who waits raises it.
             outcome.append(error)
 
     # torch keeps to its time limit while it waits, but not where something else answers at the address.

@@ -6,7 +6,7 @@ import argparse
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ from histocc.runs.model_flags import (
     GROUPS,
     LATER,
     TABLE,
-    ModelOptions,
+    TableOptions,
     add_method_flags,
     add_model_flags,
     add_text_flags,
@@ -61,30 +61,13 @@ _NO_CODES = frozenset({"", "?"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(ModelOptions):
+class EvaluateOptions(TableOptions):
     """The flags of `histocc evaluate`; names are those of the flags."""
 
-    input: str
-    output: str
-    input_col: str = "occ1"
-    language: str | None = None
-    language_col: str | None = None
-    language_map: str | None = None
     training_data: list[str] | None = None
     training_col: str = "occ1"
-    method: str | None = None
-    threshold: float | None = None
     top_k: int = 5
-    batch_size: int = 256
     thresholds: bool = True
-    overwrite: bool = False
-    use_amp: bool = False
-    amp_dtype: str = "auto"
-
-    @classmethod
-    def from_namespace(cls, args: argparse.Namespace) -> EvaluateOptions:
-        """The options of a parsed command line."""
-        return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})
 
 
 def build_parser() -> ScriptParser:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +38,6 @@ class ExportOptions(ModelOptions):
     """The flags of `histocc export`; names are those of the flags."""
 
     output: str
-
-    @classmethod
-    def from_namespace(cls, args: argparse.Namespace) -> ExportOptions:
-        """The options of a parsed command line."""
-        return cls(**{f.name: getattr(args, f.name) for f in fields(cls) if hasattr(args, f.name)})
 
 
 def build_parser() -> ScriptParser:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,6 +20,9 @@ from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
 from histocc.runs.parser import ScriptParser
 from histocc.runs.ranges import whole_number
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 TABLE, ANSWER = "table", "answer"
 ORIGINALS = "files of the original's scripts, which do not say it themselves"
@@ -37,6 +42,29 @@ class ModelOptions:
     block_size: int | None = None
     use_within_block_sep: bool = False
     tf32: bool = True
+
+    @classmethod
+    def from_namespace(cls, args: argparse.Namespace) -> Self:
+        """The options of a parsed command line."""
+        return cls(**{f.name: getattr(args, f.name) for f in fields(cls) if hasattr(args, f.name)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(ModelOptions):
+    """The flags of commands in which a model answers for the rows of a table."""
+
+    input: str
+    output: str
+    input_col: str = "occ1"
+    language: str | None = None
+    language_col: str | None = None
+    language_map: str | None = None
+    method: str | None = None
+    threshold: float | None = None
+    batch_size: int = 256
+    overwrite: bool = False
+    use_amp: bool = False
+    amp_dtype: str = "auto"
 
 
 def add_model_flags(parser: ScriptParser, *, target_cols: bool = True) -> None:

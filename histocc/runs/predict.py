@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from histocc.runs.model_flags import (
     GROUPS,
     LATER,
     TABLE,
-    ModelOptions,
+    TableOptions,
     add_method_flags,
     add_model_flags,
     add_text_flags,
@@ -47,32 +46,15 @@ _ONE_ANSWER, _FEWEST_TEXTS = 0.9, 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(ModelOptions):
+class PredictOptions(TableOptions):
     """The flags of `histocc predict`; names are those of the flags."""
 
-    input: str
-    output: str
-    input_col: str = "occ1"
-    language: str | None = None
-    language_col: str | None = None
-    language_map: str | None = None
-    method: str | None = None
-    threshold: float | None = None
     top_k: int = 1
-    batch_size: int = 256
     keep_cols: list[str] | None = None
     descriptions: str | None = None
     for_spreadsheets: bool = False
-    overwrite: bool = False
     review: str | None = None
     review_rows: int = 300
-    use_amp: bool = False
-    amp_dtype: str = "auto"
-
-    @classmethod
-    def from_namespace(cls, args: argparse.Namespace) -> PredictOptions:
-        """The options of a parsed command line."""
-        return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})
 
 
 def build_parser() -> ScriptParser:
