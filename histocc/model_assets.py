@@ -474,6 +474,14 @@ class Seq2SeqMixerOccCANINE_hub(Seq2SeqMixerOccCANINE, _FromHub):
         )
 
 
+def longest_input(config: CanineConfig) -> int:
+    """The most ids L that an encoder of this configuration takes.
+
+    transformers' table of positions has as many rows as there are hash buckets.
+    """
+    return min(config.max_position_embeddings, config.num_hash_buckets)
+
+
 def encoder_settings(config: CanineConfig) -> dict[str, Any]:
     """The entries of a configuration that differ from the defaults, as plain values."""
     from transformers import CanineConfig

@@ -20,6 +20,7 @@ from histocc.model_assets import (
     Seq2SeqMixerOccCANINE,
     Seq2SeqOccCANINE,
     encoder_config,
+    longest_input,
 )
 from histocc.weights import read_state_dict
 
@@ -196,6 +197,8 @@ def build_model(system: CodingSystem, settings: ModelSettings) -> nn.Module:
         The encoder's entries make no encoder, or not one that fits.
     """
     encoder = encoder_config(settings.encoder)
+    if settings.max_len > longest_input(encoder):
+        raise UsageError(f"max_len is {settings.max_len}, but its encoder has {longest_input(encoder)} positions")
     if settings.kind == "flat":
         return CANINEOccupationClassifier(system.num_classes, dropout_rate=settings.dropout, encoder=encoder)
     decoder = {"dropout_rate": settings.dropout, "decoder_dim_feedforward": settings.decoder_dim_feedforward}

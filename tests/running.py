@@ -124,8 +124,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def small_encoder(folder: Path) -> Path:
-    """A folder with a tiny encoder of random weights and the usual dropout, as `--encoder` takes it."""
+def small_encoder(folder: Path, positions: int = 64, rows: int = 64) -> Path:
+    """A folder with a tiny encoder of random weights and the usual dropout, as `--encoder` takes it.
+
+    transformers' table of `positions` has as many `rows` as there are hash buckets.
+    """
     import torch
     from transformers import CanineConfig, CanineModel
 
@@ -136,8 +139,8 @@ def small_encoder(folder: Path) -> Path:
         num_attention_heads=2,
         intermediate_size=32,
         num_hash_functions=4,
-        num_hash_buckets=64,
-        max_position_embeddings=64,
+        num_hash_buckets=rows,
+        max_position_embeddings=positions,
     )
     CanineModel(config).save_pretrained(folder)
     return folder

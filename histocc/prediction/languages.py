@@ -16,7 +16,8 @@ class KnownLanguages:
     Parameters
     ----------
     known
-        The languages that the model was trained on; None where that is not known.
+        The languages that the model was trained on; None where that is not known. A model trained without any reads
+        every language as unknown.
     own
         Code of each spelling by a list of one's own, see `histocc.files.languages.read_language_map`; it wins, and then
         what the model knows as it is spelt.
@@ -24,6 +25,7 @@ class KnownLanguages:
 
     def __init__(self, known: Collection[str] | None = None, own: Mapping[str, str] | None = None) -> None:
         self._known = known
+        self._without = known is not None and set(known) <= {UNKNOWN_LANGUAGE}
         self._own = dict(own or {})
         self._names = LanguageNames()
         self._code_of: dict[str, str] = {}
@@ -38,6 +40,8 @@ class KnownLanguages:
         return code
 
     def _read(self, spelling: str) -> str:
+        if self._without:
+            return UNKNOWN_LANGUAGE
         own = self._own.get(fold(spelling))
         if own is not None:
             return own
@@ -57,6 +61,8 @@ class KnownLanguages:
         ]
         if not changed:
             return None
+        if self._without:
+            return "Languages not used: the model was trained without any, and reads all rows as 'unk'"
         more = f" and {len(changed) - _MOST_LISTED:,} more" if len(changed) > _MOST_LISTED else ""
         return (
             f"Languages read as the codes that the models know: {', '.join(changed[:_MOST_LISTED])}{more} "

@@ -25,6 +25,7 @@ from histocc.files.key import write_key
 from histocc.files.lock import locked_folder
 from histocc.formatter import CodingSystem
 from histocc.metrics.one_answer import ONE_ANSWER, learnt_nothing
+from histocc.model_assets import longest_input
 from histocc.processes.distributed import Processes
 from histocc.processes.signals import StopSignals
 from histocc.report.callback import ReportCallback
@@ -86,9 +87,12 @@ def own_folder(options: RunOptions, processes: Processes) -> Iterator[None]:
 
 def check_length(options: RunOptions, name: str, encoder: CanineModel) -> None:
     """Raise UsageError where texts may be longer than the encoder called `name` has positions."""
-    positions = encoder.config.max_position_embeddings
+    positions = longest_input(encoder.config)
     if options.max_len > positions:
-        raise UsageError(f"--max-len is {options.max_len}, but the encoder {name} has {positions} positions")
+        raise UsageError(
+            f"--max-len is {options.max_len}, but the encoder {name} has {positions} positions: set --max-len "
+            f"{positions} or less"
+        )
 
 
 def workers(options: RunOptions, device: torch.device) -> Workers:

@@ -19,6 +19,7 @@ import torch
 from histocc.runs.options import NO_SETTINGS
 from histocc.runs.ranges import RANGES
 from tests.attack.world import World
+from tests.running import small_encoder
 
 SCRIPTS = ("train_mixer", "finetune", "train")
 # The save folder's flag, in the spellings that scripts take.
@@ -484,12 +485,18 @@ def encoders() -> Iterator[Case]:
         state["pooler.dense.bias"][3] = float("inf")
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
+    def fewer_positions_than_it_says(folder: Path) -> None:
+        small_encoder(folder, positions=512)  # with a table for 64 of them
+
     unread = "holds no encoder that can be read"
     yield _encoder("weights cut off", "train_mixer", cut, unread)
     yield _encoder("weights of noise", "finetune", a_header_of_noise, unread)
     yield _encoder("pickled weights", "train", pickled, unread)
     yield _encoder("a pipe", "train_mixer", piped, f"{unread}: config.json is a pipe")
     yield _encoder("config.json nested without end", "finetune", deep, unread)
+    says = "--max-len is 128, but the encoder .* has 64 positions: set --max-len 64 or less"
+    for script in SCRIPTS:
+        yield _encoder("fewer positions", script, fewer_positions_than_it_says, says, "--max-len", "128")
     yield _encoder("an infinite weight", "train", infinite, "pooler.dense.bias holds inf; a dense tensor")
     for name in ("no/such", "a/b/c", "not a name!", "x" * 300):
         says = f"the encoder '{name}' is neither a local folder nor in the local cache"
@@ -499,11 +506,11 @@ def encoders() -> Iterator[Case]:
         yield Case("--max-len 65", script, says, with_flags(script, "--max-len", "65"))
 
 
-def _encoder(name: str, script: str, damage: Callable[[Path], object], says: str) -> Case:
+def _encoder(name: str, script: str, damage: Callable[[Path], object], says: str, *flags: str) -> Case:
     def make(world: World, folder: Path) -> list[str]:
         shutil.copytree(world.folder / "encoder", folder / "encoder")
         damage(folder / "encoder")
-        return [*world.argv(script, folder / "run"), "--encoder", str(folder / "encoder")]
+        return [*world.argv(script, folder / "run"), "--encoder", str(folder / "encoder"), *flags]
 
     return Case(f"--encoder: {name}", script, says, make)
 

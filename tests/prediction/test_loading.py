@@ -45,6 +45,16 @@ def test_a_checkpoint_needs_nothing_else(tmp_path, tiny_canine_config, kind):
         assert not loaded.settings.ascii_only
 
 
+def test_texts_longer_than_the_encoder_takes(tmp_path, tiny_canine_config):
+    path = tmp_path / "last.bin"
+    save_checkpoint(path, "mixer", tiny_canine_config, own_system())
+    state = torch.load(path)
+    state["model_settings"]["max_len"] = 129
+    torch.save(state, path)
+    with pytest.raises(UsageError, match="max_len is 129, but its encoder has 128 positions"):
+        load_model(path)
+
+
 def test_the_best_weights_of_a_run_are_taken(tmp_path, tiny_canine_config):
     save_checkpoint(tmp_path / "last.bin", "mixer", tiny_canine_config)
     assert load_model(tmp_path).identity[0] == str(tmp_path / "last.bin")

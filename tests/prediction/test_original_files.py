@@ -206,6 +206,20 @@ def test_languages_are_read_as_preparation_reads_them(tmp_path, tiny_canine_conf
     assert "'fr' as 'da' (1 row), 'Platt' as 'ge' (2 rows)" in out
 
 
+def test_languages_play_no_part_in_a_model_trained_without_any(tmp_path, tiny_canine_config, capsys):
+    model = tmp_path / "m.bin"
+    save_checkpoint(model, "mixer", tiny_canine_config, own_system(), languages=["unk"])
+    texts = [f"smith {i}" for i in range(5)]
+    argv = ["predict", "--model", model, "--input", write(tmp_path / "in.csv", ["occ1"], [[text] for text in texts])]
+    answers = []
+    for more in ([], ["--language", "da"]):
+        code, out, err = outcome(capsys, *argv, *more, "--output", tmp_path / "out.csv", "--overwrite")
+        assert code == 0, err
+        assert ("Languages not used: the model was trained without any" in out) == bool(more)
+        answers.append(codes_in(tmp_path / "out.csv"))
+    assert answers[0] == answers[1]
+
+
 # --- Thresholds -------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """All pages of the documentation: links lead somewhere, files that are named are there, commands are understood.
 
-The pages whose examples build on each other are run whole by `test_docs.py` and `test_docs_finetune.py`; the quick
-start and the messages are run here.
+The pages whose examples build on each other are run whole by `test_docs.py` and `test_docs_finetune.py`, what is
+done with the reader's own files by `test_docs_own_files.py`; the quick start and the messages are run here.
 """
 
 from __future__ import annotations
@@ -10,26 +10,15 @@ import argparse
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-import finetune
-import train
 import train_mixer
-from histocc.__main__ import main
 from histocc.runs import evaluate, export, predict
+from tests.scripts.documented import DOCS, PAGES, ROOT, SCRIPTS, commands, name_of, run
 
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-SCRIPTS = {"train_mixer.py": train_mixer, "finetune.py": finetune, "train.py": train}
 COMMANDS = {"predict": predict, "evaluate": evaluate, "export": export}
-
-
-def name_of(page: Path) -> str:
-    return str(page.relative_to(ROOT))
 
 
 def anchors(page: Path) -> set[str]:
@@ -61,20 +50,10 @@ def test_the_index_lists_every_page():
     assert listed == {page.name for page in DOCS.glob("*.md")} - {"README.md"}
 
 
-def commands(page: Path):
-    """The words of each of our commands on a page, from the script's name on."""
-    fences = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    for block in (text for language, text in fences if language in ("bash", "console")):
-        for line in re.sub(r" \\\n\s*", " ", block).splitlines():
-            called = re.match(r"\s*(?:\$ )?(?:(?:exec )?(?:python|torchrun) .*?)?\b((?:\w+\.py|histocc) .*)", line)
-            if called and called[1].split()[0] in ("histocc", *SCRIPTS):
-                words = shlex.split(called[1].split("&&")[0].removesuffix(" ...").rstrip("' &"), comments=True)
-                yield ["FILE" if word == "..." else word for word in words]
-
-
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_are_understood(page):
-    for words in commands(page):
+    for words in (*commands(page), *commands(page, "torchrun")):
+        words = words[:-1] if words[-1] == "..." else words
         if "--batchsize" in words:  # a slip, which the guide explains
             continue
         program = SCRIPTS.get(words[0]) or COMMANDS[words[1]]
@@ -98,18 +77,7 @@ def home(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "histocc" / "Data", tmp_path / "histocc" / "Data")
     shutil.copytree(ROOT / "tests" / "registers", tmp_path / "tests" / "registers")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["python"])
     return tmp_path
-
-
-def run(words: list[str], *more: str) -> int:
-    """The exit code of a command, of a run that trains after a few steps."""
-    try:
-        if words[0] == "histocc":
-            return main(words[1:])
-        return SCRIPTS[words[0]].main([*words[1:], *more])
-    except SystemExit as end:
-        return end.code
 
 
 def test_the_quick_start(home, capsys):
