@@ -37,6 +37,8 @@ _LONGEST_WAIT = 86_400
 _LAST_PORT = 65_535
 # At the end all are within milliseconds of each other; more is a process that died there, with everything saved.
 _PARTING_SECONDS = 30.0
+# For those that fail for the same reason, at about the same time.
+_FAILING_SECONDS = 3.0
 _ADVICE = "start the script with torchrun, which sets these variables, or unset WORLD_SIZE for a single process"
 
 
@@ -171,6 +173,12 @@ class Processes:
         except (RuntimeError, OSError):
             # The store died with the process that held it: that one failed first.
             return False
+
+
+    def leave_failed(self) -> None:
+        """Let the others, who may be failing too, ask the store who was first, before the process that holds it ends."""
+        if self.store is not None:
+            _meet(self, "histocc/failing", _FAILING_SECONDS, wait=self.is_main)
 
 
 class PeerFailure(RuntimeError):
@@ -330,19 +338,19 @@ def finish_processes(processes: Processes) -> None:
         return
     processes.watch.leave()
     # Nobody may close a connection while others still wait for the result of the last handshake.
-    _meet(processes, "histocc/parting", wait=True)
+    _meet(processes, "histocc/parting", _PARTING_SECONDS, wait=True)
     dist.destroy_process_group()
     # A worker thread of gloo takes the GIL to let go of a tensor that Python made, which may be some time after the
     # collective. If the interpreter is ending by then, the process aborts. Destroying a group leaves its threads alone;
     # only with the last reference do they end, and are waited for.
     processes.control = processes.watch = None
     # The store may live in the main process and must not go before the others have read their last from it.
-    _meet(processes, "histocc/parted", wait=processes.is_main)
+    _meet(processes, "histocc/parted", _PARTING_SECONDS, wait=processes.is_main)
 
 
-def _meet(processes: Processes, key: str, wait: bool) -> None:
-    """Count this process at `key`; with `wait`, return once all are."""
-    deadline = time.monotonic() + _PARTING_SECONDS
+def _meet(processes: Processes, key: str, seconds: float, wait: bool) -> None:
+    """Count this process at `key`; with `wait`, return once all are, or after so many seconds."""
+    deadline = time.monotonic() + seconds
     try:
         here = processes.store.add(key, 1)
         while wait and here < processes.world_size and time.monotonic() < deadline:

@@ -534,6 +534,7 @@ def _fail(processes: Processes, message: str, code: int) -> int:
         console.complain(f"{prefix}{message.rstrip()}")
     console.flush()
     if processes.world_size > 1:
+        processes.leave_failed()
         # The others may never answer again: leaving in good order could wait for them for ever.
         os._exit(code)
     return code

@@ -45,6 +45,15 @@ def test_an_exception_of_one_process_is_said_once(argv, tmp_path, workers):
     assert LOST not in outputs(ranks)
 
 
+def test_a_command_that_all_processes_refuse_is_answered_once(argv, tmp_path):
+    flags = argv(tmp_path / "run", "--max-len", 999)
+    ranks = start_ranks(work.refuse_late, flags, world_size=2, folder=tmp_path)
+    assert ends(ranks) == [2, 2]
+    assert "Error: --max-len is 999, but the encoder" in ranks[0].output
+    assert ranks[0].output.count("\n") == 1
+    assert ranks[1].output == "", "torch speaks of a store that is gone"
+
+
 def test_data_that_only_one_process_finds_bad_is_said_once(argv, inputs, tmp_path):
     table(tmp_path / "0.csv", 100)
     (tmp_path / "1.csv").write_text((tmp_path / "0.csv").read_text() + "baker,en,notacode,,,,\n")

@@ -194,6 +194,15 @@ def train_until(argv: list[str], what: str) -> int:
     return script(argv)
 
 
+def refuse_late(argv: list[str]) -> int:
+    """A command that is refused; rank 1 comes to its end some time after the others."""
+    from histocc.processes.distributed import Processes
+
+    claim = Processes.claim_failure
+    Processes.claim_failure = lambda self: (time.sleep(self.rank), claim(self))[1]
+    return script(argv)
+
+
 def train_on_own_data(argv: list[str], tables: str) -> int:
     """Train; each rank reads `tables/<rank>.csv`."""
     return script([*argv, "--train-data", f"{tables}/{rank()}.csv"])
