@@ -174,7 +174,6 @@ class Processes:
             # The store died with the process that held it: that one failed first.
             return False
 
-
     def leave_failed(self) -> None:
         """Let the others, who may be failing too, ask the store who was first, before the process that holds it ends."""
         if self.store is not None:

@@ -433,7 +433,7 @@ def read_command_line(
     """Parse the command line of a script that trains.
 
     A flag that is given wins over the file of ``--config``, that over the choices of ``--demo``, and these over
-    defaults.
+    defaults. So that this holds for a switch too, each has an opposite.
 
     Parameters
     ----------
@@ -444,6 +444,7 @@ def read_command_line(
     demo
         Gives the demo's choices beside what else is asked for.
     """
+    parser.add_opposites()
     args = parser.parse_args(argv)
     settings: dict[str, Any] = {}
     if args.config is not None:

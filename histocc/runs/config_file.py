@@ -54,8 +54,9 @@ def read_config(path: str, parser: ScriptParser) -> dict[str, Any]:
             continue
         name = entry[1]
         action = parser.action_of(f"--{name.replace('_', '-')}") or parser.action_of(f"--{name}")
-        if action is None or action.dest in NO_SETTINGS:
-            near = did_you_mean(name, set(parser.settings()) - set(NO_SETTINGS))
+        opposite = action is not None and action.nargs == 0 and name.replace("-", "_") == f"no_{action.dest}"
+        if action is None or action.dest in NO_SETTINGS or opposite:
+            near = did_you_mean(action.dest if action else name, set(parser.settings()) - set(NO_SETTINGS))
             problems.add(f"{place}: {parser.prog} has no setting {shown(name)}{near}")
         elif action.dest in found:
             problems.add(f"{place}: the entry {name} is given twice; keep one of them")

@@ -105,6 +105,23 @@ class ScriptParser(argparse.ArgumentParser):
                 alias, dest=action.dest, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **alike
             )
 
+    def add_opposites(self) -> None:
+        """Add a flag that takes each switch back, such as ``--no-use-amp``; the help does not show them."""
+        for flag, action in list(self._option_string_actions.items()):
+            if not isinstance(action.const, bool) or not flag.startswith("--"):
+                continue
+            opposite = f"--{flag[5:]}" if flag.startswith("--no-") else f"--no-{flag[2:]}"
+            if opposite not in self._option_string_actions:
+                self._hidden.add_argument(
+                    opposite,
+                    dest=action.dest,
+                    action="store_const",
+                    const=not action.const,
+                    default=argparse.SUPPRESS,
+                    help=argparse.SUPPRESS,
+                )
+                self._later.add(opposite)
+
     def action_of(self, flag: str) -> argparse.Action | None:
         """What a flag does, given its name or another spelling; None if there is none of this name."""
         return self._option_string_actions.get(self._spelling_of.get(flag, flag))

@@ -59,6 +59,15 @@ def test_a_flag_takes_the_place_of_its_alternative_in_the_file(tmp_path):
     assert (options.language, options.language_col) == ("unk", "lang")
 
 
+def test_a_switch_of_the_file_is_taken_back_by_a_flag(tmp_path):
+    of_file = config(tmp_path, "use_amp: true", "tf32: false", "skip_insert_words: true")
+    options = options_of("train", of_file)
+    assert (options.use_amp, options.tf32, options.skip_insert_words) == (True, False, True)
+    options = options_of("train", [*of_file, "--no-use-amp", "--tf32"])
+    assert (options.use_amp, options.tf32, options.skip_insert_words) == (False, True, True)
+    assert not options_of("train", ["--no-tf"]).tf32, "the abbreviation of a flag that the help shows"
+
+
 def test_old_spellings_comments_and_blank_lines_are_fine(tmp_path):
     argv = config(tmp_path, "# a comment", "", "epochs: 3", 'checkpoint-path: "a.bin"', "  # another", "alt_prob: 0.2")
     options = options_of("train", argv)
@@ -68,6 +77,8 @@ def test_old_spellings_comments_and_blank_lines_are_fine(tmp_path):
 BAD = [
     ("num_epoch: 3", r"settings.yaml, line 1: train.py has no setting 'num_epoch' \(did you mean 'num_epochs'"),
     ("config: 3", r"train.py has no setting 'config'"),
+    ("no_tf32: true", r"train.py has no setting 'no_tf32' \(did you mean 'tf32'"),
+    ("no_use_amp: true", r"train.py has no setting 'no_use_amp' \(did you mean 'use_amp'"),
     ("seed 3", r"line 1: 'seed 3' is no line of the form name: value, such as batch_size: 64"),
     ("training:", r"'training:' is no line of the form name: value"),
     ("- seed: 3", r"'- seed: 3' is no line of the form"),

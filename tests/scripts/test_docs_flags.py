@@ -28,6 +28,8 @@ def test_a_guide_names_flags_that_there_are(guide):
     text = (ROOT / "docs" / f"{guide}.md").read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text)) - OLD
     shown = {name for module in (*SCRIPTS, *COMMANDS) for name in re.findall(r"--[\w-]+", parser(module).format_help())}
+    # A switch has an opposite, which the help does not show.
+    shown |= {f"--no-{name[2:]}" for name in shown}
     assert named
     assert named - shown - FOREIGN == set()
 
