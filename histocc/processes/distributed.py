@@ -175,7 +175,7 @@ class Processes:
             return False
 
     def leave_failed(self) -> None:
-        """Let the others, who may be failing too, ask the store who was first, before the process that holds it ends."""
+        """Let the others, who may be failing too, ask the store who was first before its process ends."""
         if self.store is not None:
             _meet(self, "histocc/failing", _FAILING_SECONDS, wait=self.is_main)
 
