@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from histocc.files.ordinary import IS_MISSING, fault_of_file
@@ -27,6 +28,19 @@ def say(text: str) -> None:
     reason = _write("stdout", text)
     if reason is not None and not known:
         warn(f"stdout cannot be written to ({reason}); everything else goes on")
+
+
+def aligned(lines: Collection[Sequence[str]], *, numbers: bool = False) -> list[str]:
+    """Rows of cells as indented lines with columns below each other; `numbers`: all but the first to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    padded = (
+        [
+            cell.rjust(width) if numbers and column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths))
+        ]
+        for line in lines
+    )
+    return ["  " + "  ".join(cells).rstrip() for cells in padded]
 
 
 def warn(message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,13 +58,15 @@ def make_coder(
     if alternatives > 1 and method != GREEDY:
         raise UsageError(f"alternatives (--top-k) are for the method greedy; {method} ranks single codes")
     thresholds: dict[str, float] = {}
+    file = None
     if threshold is not None:
         thresholds = {ALL_LANGUAGES: threshold}
     elif loaded.thresholds_file is not None:
         thresholds = read_thresholds(loaded.thresholds_file, method)
+        file = loaded.thresholds_file if thresholds else None
     if method == FLAT and loaded.published and not thresholds:
         thresholds = {ALL_LANGUAGES: OTHER_LANGUAGES, **THRESHOLD_LOOKUP}
-    return ModelCoder(loaded, method, thresholds, alternatives, autocast)
+    return ModelCoder(loaded, method, thresholds, alternatives, autocast, file)
 
 
 class ModelCoder:
@@ -81,6 +84,8 @@ class ModelCoder:
         Predictions for each text.
     autocast
         Context to compute in.
+    thresholds_file
+        Where the thresholds are from, if from a file.
     """
 
     def __init__(
@@ -90,11 +95,13 @@ class ModelCoder:
         thresholds: Mapping[str, float],
         alternatives: int = 1,
         autocast: Autocast = nullcontext,
+        thresholds_file: Path | None = None,
     ) -> None:
         self.loaded = loaded
         self.method = method
         self.alternatives = alternatives
         self.max_codes = loaded.system.formatter.max_num_codes
+        self.thresholds_file = thresholds_file
         self._thresholds = thresholds
         self._autocast = autocast
         self._predictor = Predictor(loaded, autocast)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,15 @@ from histocc.training.precision import Precision
 # Fewer rows of a language say too little about its threshold.
 _FEWEST_ROWS = 30
 _NO_CODES = frozenset({"", "?"})
+_MOST_SHOWN = 10
+# What the groups of a kind are called where people read it.
+_GROUP: Mapping[str, Callable[[str], str]] = {
+    "language": "language {}".format,
+    "codes": lambda name: f"{name} code{'s' * (name != '1')}",
+    "in_training": "text {} in training".format,
+    "sample": "sample {}".format,
+    "leading_digits": lambda name: f"first {name} digits" if name != "1" else "first digit",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +257,7 @@ def evaluate(options: EvaluateOptions, processes: Processes) -> int:
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder, result)
-    lines = [*_summary(result, table, folder), *filter(None, [known.note()])]
+    lines = [*_summary(result, table, coder, folder), *filter(None, [known.note()])]
     if options.thresholds and thresholds and loaded.folder is not None:
         path = loaded.folder / run_folder.THRESHOLDS
         write_thresholds(path, coder.method, thresholds)
@@ -398,6 +407,12 @@ def figures_of_result(result: Mapping[str, Any]) -> dict[str, float]:
     return {name: result[name] for name in ("rows", "exact_set_acc", "precision", "recall", "f1")}
 
 
+def _cells(name: str, figures: Mapping[str, float]) -> tuple[str, ...]:
+    # Precision where nothing is predicted is undefined.
+    shares = (figures[key] for key in ("exact_set_acc", "precision", "recall", "f1"))
+    return (name, f"{figures['rows']:,}", *("-" if share != share else f"{share:.1f} %" for share in shares))
+
+
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     if rows:
@@ -409,16 +424,17 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _summary(result: Mapping[str, Any], table: Labelled, folder: Path) -> list[str]:
-    def line(name: str, figures: Mapping[str, float]) -> str:
-        values = {key: figures[key] for key in ("exact_set_acc", "precision", "recall", "f1")}
-        # Precision where nothing is predicted is undefined.
-        shown = ", ".join(f"{key} -" if value != value else f"{key} {value:.1f}" for key, value in values.items())
-        return f"{name}: {figures['rows']:,} rows, {shown}"
-
-    lines = [line(f"{result['table']} by the method {result['method']}, in percent", figures_of_result(result))]
+def _summary(result: Mapping[str, Any], table: Labelled, coder: ModelCoder, folder: Path) -> list[str]:
+    cells = [("", "rows", "exact sets", "precision", "recall", "F1"), _cells("all rows", figures_of_result(result))]
     for kind, members in result["by"].items():
-        lines += [f"  {line(f'{kind} {name}', figures)}" for name, figures in list(members.items())[:10]]
+        cells += [_cells(_GROUP[kind](name), figures) for name, figures in list(members.items())[:_MOST_SHOWN]]
+        hidden = len(members) - _MOST_SHOWN
+        if hidden > 0:
+            cells.append((f"... and {hidden:,} more in groups.csv", *[""] * 5))
+    left_out = (
+        "" if coder.thresholds_file is None else f", without codes that are not sure enough for {coder.thresholds_file}"
+    )
+    lines = [f"{result['table']}, coded by the method {coder.method}{left_out}:", *console.aligned(cells, numbers=True)]
     if table.left_out:
         lines.append("not judged: " + ", ".join(f"{count:,} rows {why}" for why, count in table.left_out.items()))
     source = result.get("accuracy_of_the_source")

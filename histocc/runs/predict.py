@@ -230,7 +230,9 @@ def _finish(
     answers = coded.sets()
     empty = sum(rows for rows, found in zip(pairs.rows, answers) if not found)
     if empty:
-        lines.append(f"{empty:,} rows have a text and no code: no code was sure enough (--threshold)")
+        file = coder.thresholds_file
+        enough = "(--threshold)" if file is None else f"for {file} (--threshold 0 leaves out none)"
+        lines.append(f"{empty:,} rows have a text and no code: no code was sure enough {enough}")
     warning = _one_answer(answers, coder)
     if warning:
         lines.append(warning)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -123,15 +123,10 @@ def show_unseen(
         )
         for row, found, confidence, is_right in zip(chosen, coded.sets(), coded.confidence[:, 0].tolist(), right)
     ]
-    table_lines = "\n".join(_aligned([_HEAD, *lines]))
+    table_lines = "\n".join(console.aligned([_HEAD, *lines]))
     console.say(
         f"\nDescriptions that are not in the training rows, coded by {loaded.source}:\n{table_lines}\n"
         f"{sum(right)} of {len(chosen)} have exactly the right codes. The next step codes a whole table:\n"
         f"  histocc predict --model {shlex.quote(str(folder))} --input {source} --language-col lang "
         "--output coded.csv\n"
     )
-
-
-def _aligned(lines: Collection[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]

@@ -18,6 +18,7 @@ from histocc.model_assets import Seq2SeqMixerOccCANINE_hub
 from histocc.stored_model import load_stored_model
 from tests.running import command, small_encoder, start_ranks, table
 
+FIGURES = ("exact_set_acc", "precision", "recall", "f1")
 TEXTS = [("smith", "en"), ("husmand og fisker", "da"), ("", "en"), ("smith", "en"), ("nan", ""), ("smith", "da")]
 
 
@@ -215,7 +216,13 @@ def test_an_evaluation_counts_as_a_plain_loop_does(runs, tmp_path, capsys):
     assert "leading_digits" not in found["by"], "codes with letters are no hierarchy of digits"
     assert sum(figures["rows"] for figures in found["by"]["in_training"].values()) == 40
     assert sum(line["rows"] for line in found["reliability"]) == 40
-    assert "exact_set_acc" in out
+    shown = [line.split() for line in out.splitlines()[1:]]
+    assert shown[0] == ["rows", "exact", "sets", "precision", "recall", "F1"]
+    figures = [found, found["by"]["language"]["da"]]
+    assert shown[1:3] == [
+        [*name.split(), str(f["rows"]), *(part for key in FIGURES for part in (f"{f[key]:.1f}", "%"))]
+        for name, f in zip(("all rows", "language da"), figures)
+    ]
     code, _, err = outcome(
         capsys, *argv[:0], "evaluate", "--model", runs / "own", *labelled(runs), "--output", tmp_path / "judged"
     )
@@ -242,9 +249,15 @@ def test_thresholds_of_an_evaluation_are_used_by_predictions(runs, tmp_path, cap
     written = read(tmp_path / "model" / "thresholds.csv")
     assert [row["language"] for row in written] == ["all"], "20 rows of a language are too few"
     assert "which histocc predict uses from now on" in out
+    again = outcome(capsys, *argv, "--output", tmp_path / "judged", "--overwrite", "--no-thresholds")[1]
+    sure = f"by the method flat, without codes that are not sure enough for {tmp_path / 'model' / 'thresholds.csv'}:"
+    assert (sure in out, sure in again) == (False, True)
     argv = ["predict", "--model", tmp_path / "model", "--input", runs / "own.csv", "--method", "flat"]
     (tmp_path / "model" / "thresholds.csv").write_text("method,language,threshold,f1,rows\nflat,all,1.0,1,40\n")
-    assert outcome(capsys, *argv, "--output", tmp_path / "none.csv")[0] == 0
+    code, out, _ = outcome(capsys, *argv, "--output", tmp_path / "none.csv")
+    assert code == 0
+    file = tmp_path / "model" / "thresholds.csv"
+    assert f"40 rows have a text and no code: no code was sure enough for {file} (--threshold 0 leaves out none)" in out
     assert {row["code_1"] for row in read(tmp_path / "none.csv")} == {""}
     (tmp_path / "model" / "thresholds.csv").write_text("nonsense\n1\n")
     code, _, err = outcome(capsys, *argv, "--output", tmp_path / "bad.csv")
