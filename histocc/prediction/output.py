@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from histocc.files.atomic import write_atomically
+from histocc.files.spreadsheet_text import marked_text
 from histocc.files.tables import CHUNK_ROWS, PARQUET_SUFFIXES, read_chunks
 from histocc.prediction.coder import Coded
 from histocc.prediction.pairs import NO_TEXT
@@ -18,9 +19,6 @@ from histocc.prediction.pairs import NO_TEXT
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow
-
-# A formula that is a text: spreadsheets keep its leading zeros.
-_AS_TEXT = '="{}"'
 
 
 def new_columns(
@@ -65,7 +63,7 @@ def _numbers(values: np.ndarray) -> np.ndarray:
 
 def _texts(values: Sequence[str], marked: bool = False) -> np.ndarray:
     array = np.empty(len(values) + 1, dtype=object)
-    array[:-1] = [_AS_TEXT.format(value) if value else "" for value in values] if marked else values
+    array[:-1] = [marked_text(value) if value else "" for value in values] if marked else values
     array[-1] = ""
     return array
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from histocc.files.atomic import write_atomically
 from histocc.files.review import CHECKED, SAMPLE
+from histocc.files.spreadsheet_text import marked_text
 from histocc.prediction.coder import Coded
 from histocc.prediction.pairs import Pairs
 
@@ -55,11 +56,23 @@ def choose_rows(
     return drawn, np.sort(first_row[chosen[doubt[chosen] >= 0]])
 
 
-def write_review(path: Path, pairs: Pairs, pair_of_row: np.ndarray, coded: Coded, number: int, seed: int = 42) -> int:
+def write_review(
+    path: Path,
+    pairs: Pairs,
+    pair_of_row: np.ndarray,
+    coded: Coded,
+    number: int,
+    seed: int = 42,
+    *,
+    for_spreadsheets: bool = False,
+) -> int:
     """Write the table to check: text, language, predicted codes to correct, and a column to tick; the rows written.
+
+    With `for_spreadsheets` codes are marked as text, so that a spreadsheet keeps their leading zeros.
 
     Raises OSError if the file cannot be written; what was there before stays.
     """
+    written = marked_text if for_spreadsheets else str
     confidence = coded.confidence[:, 0]
     drawn, doubtful = choose_rows(pair_of_row, confidence, pairs.rows, number, seed)
     codes = [f"code_{i + 1}" for i in range(coded.codes.shape[2])]
@@ -76,12 +89,14 @@ def write_review(path: Path, pairs: Pairs, pair_of_row: np.ndarray, coded: Coded
                     row + 2,
                     pairs.texts[pair],
                     pairs.languages[pair],
-                    *coded.codes[pair, 0],
+                    *(written(code) if code else "" for code in coded.codes[pair, 0]),
                     sure,
                     pairs.rows[pair],
                     sample,
                     "",
                 ]
             )
-    write_atomically(path, lambda file: file.write(out.getvalue().encode()))
+    # The mark of UTF-8, which spreadsheets go by.
+    encoding = "utf-8-sig" if for_spreadsheets else "utf-8"
+    write_atomically(path, lambda file: file.write(out.getvalue().encode(encoding)))
     return len(drawn) + len(doubtful)
