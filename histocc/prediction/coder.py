@@ -32,6 +32,14 @@ class Coded(NamedTuple):
         kept = self.code_confidence > thresholds[:, None, None]
         return Coded(np.where(kept, self.codes, ""), np.where(kept, self.code_confidence, np.nan), self.confidence)
 
+    def or_first(self, every_code: Coded) -> Coded:
+        """The same predictions, but the first code of `every_code` where no code is left."""
+        codes, confidence = self.codes.copy(), self.code_confidence.copy()
+        empty = (codes == "").all(axis=2)
+        codes[empty, 0] = every_code.codes[empty, 0]
+        confidence[empty, 0] = every_code.code_confidence[empty, 0]
+        return Coded(codes, confidence, self.confidence)
+
     def sets(self, alternative: int = 0) -> list[tuple[str, ...]]:
         """The codes of each text, by one of its alternatives."""
         return [tuple(filter(None, row)) for row in self.codes[:, alternative].tolist()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from histocc.errors import UsageError
 from histocc.prediction.coder import Coded
 from histocc.prediction.loaded import FLAT, FULL, GREEDY, LoadedModel
 from histocc.prediction.predictor import Autocast, DecodedCodes, Predictor, best_classes
-from histocc.prediction.threshold_table import ALL_LANGUAGES, read_thresholds
+from histocc.prediction.threshold_table import ALL_LANGUAGES, StoredThresholds, read_thresholds
 from histocc.prediction.thresholds import OTHER_LANGUAGES, THRESHOLD_LOOKUP
 
 METHODS = (FLAT, GREEDY, FULL)
@@ -57,16 +56,15 @@ def make_coder(
     loaded.check(method, "--method")
     if alternatives > 1 and method != GREEDY:
         raise UsageError(f"alternatives (--top-k) are for the method greedy; {method} ranks single codes")
-    thresholds: dict[str, float] = {}
-    file = None
+    stored = StoredThresholds({})
+    if threshold is None and loaded.thresholds_file is not None:
+        stored = read_thresholds(loaded.thresholds_file, method, loaded.weights_mark)
+    usual: dict[str, float] = {}
     if threshold is not None:
-        thresholds = {ALL_LANGUAGES: threshold}
-    elif loaded.thresholds_file is not None:
-        thresholds = read_thresholds(loaded.thresholds_file, method)
-        file = loaded.thresholds_file if thresholds else None
-    if method == FLAT and loaded.published and not thresholds:
-        thresholds = {ALL_LANGUAGES: OTHER_LANGUAGES, **THRESHOLD_LOOKUP}
-    return ModelCoder(loaded, method, thresholds, alternatives, autocast, file)
+        usual = {ALL_LANGUAGES: threshold}
+    elif method == FLAT and loaded.published:
+        usual = {ALL_LANGUAGES: OTHER_LANGUAGES, **THRESHOLD_LOOKUP}
+    return ModelCoder(loaded, method, usual, alternatives, autocast, stored)
 
 
 class ModelCoder:
@@ -78,31 +76,31 @@ class ModelCoder:
         The model.
     method
         'flat', 'greedy' or 'full'.
-    thresholds
-        By language, and for all others under 'all'; where neither is there, the method's default.
+    usual
+        Thresholds by language, and for all others under 'all'; where neither is there, the method's default.
     alternatives
         Predictions for each text.
     autocast
         Context to compute in.
-    thresholds_file
-        Where the thresholds are from, if from a file.
+    stored
+        Thresholds from the file beside the model, which take the place of the usual ones.
     """
 
     def __init__(
         self,
         loaded: LoadedModel,
         method: str,
-        thresholds: Mapping[str, float],
+        usual: Mapping[str, float],
         alternatives: int = 1,
         autocast: Autocast = nullcontext,
-        thresholds_file: Path | None = None,
+        stored: StoredThresholds = StoredThresholds({}),  # noqa: B008
     ) -> None:
         self.loaded = loaded
         self.method = method
         self.alternatives = alternatives
         self.max_codes = loaded.system.formatter.max_num_codes
-        self.thresholds_file = thresholds_file
-        self._thresholds = thresholds
+        self.stored = stored
+        self.usual = usual
         self._autocast = autocast
         self._predictor = Predictor(loaded, autocast)
         if method == FULL:
@@ -121,11 +119,18 @@ class ModelCoder:
             dtype = str(torch.get_autocast_dtype(self._predictor.device.type)) if mixed else None
         return {"method": self.method, "alternatives": self.alternatives, "mixed_precision": dtype}
 
-    def above_thresholds(self, coded: Coded, languages: Sequence[str]) -> Coded:
-        """Predictions without the codes that are not sure enough, each text judged by its language."""
+    def above_thresholds(
+        self, coded: Coded, languages: Sequence[str], thresholds: Mapping[str, float] | None = None
+    ) -> Coded:
+        """Predictions without the codes that are not sure enough, each text judged by its language.
+
+        `thresholds` by language, and for all others under 'all', take the place of those in force.
+        """
+        if thresholds is None:
+            thresholds = self.stored.by_language or self.usual
         # Below every probability: a product of many can be exactly 0.
-        default = self._thresholds.get(ALL_LANGUAGES, DEFAULT_THRESHOLDS.get(self.method, -1.0))
-        return coded.keep_above(np.array([self._thresholds.get(language, default) for language in languages]))
+        default = thresholds.get(ALL_LANGUAGES, DEFAULT_THRESHOLDS.get(self.method, -1.0))
+        return coded.keep_above(np.array([thresholds.get(language, default) for language in languages]))
 
     def __call__(self, texts: Sequence[str], languages: Sequence[str]) -> Coded:
         """Predictions for texts, without thresholds; they do not depend on each other."""

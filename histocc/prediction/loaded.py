@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,15 @@ class LoadedModel:
     published: bool = False
     thresholds_file: Path | None = None
     assumed: str | None = None
+
+    @cached_property
+    def weights_mark(self) -> str:
+        """Tells these weights from others, wherever their file is: of all biases and norms, which each step changes."""
+        digest = hashlib.sha256()
+        for tensor in self.model.state_dict().values():
+            if tensor.ndim == 1:
+                digest.update(tensor.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from histocc.datasets import hisco_codes
-from histocc.errors import UsageError
+from histocc.errors import UsageError, did_you_mean
 from histocc.files import run_folder
 from histocc.files.key import read_key
 from histocc.formatter import CodingSystem, coding_system, general_system
@@ -135,16 +136,34 @@ def load_model(
         if system == HISCO:
             options = replace(options, system=PUBLISHED_SYSTEMS[name])
         files = _read_from_hub(name, force_download)
-    elif path.exists() or path.with_name(path.name + run_folder.CHECKPOINT_SUFFIX).is_file():
-        files = _read_from_disk(path)
-    elif hub and name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        files = _read_from_hub(name, force_download)
     else:
-        published = f", or the name of a published model: {', '.join(PUBLISHED_SYSTEMS)}" if hub else ""
-        raise UsageError(f"{name}: there is no such checkpoint (a file or a folder{published})")
+        check_name(name, hub=hub)
+        here = path.exists() or _with_suffix(path).is_file()
+        files = _read_from_disk(path) if here else _read_from_hub(name, force_download)
     loaded = _assemble(files, options)
     loaded.model.to(device)
     return loaded
+
+
+def check_name(name: str | os.PathLike[str], *, hub: bool = True) -> None:
+    """Raise UsageError where `load_model` could find no model of this name; nothing is read or fetched."""
+    name = os.fspath(name)
+    path = Path(name).expanduser()
+    if (hub and name in PUBLISHED_SYSTEMS) or path.exists() or _with_suffix(path).is_file():
+        return
+    # A name in a folder that is there is no owner/name of the hub.
+    if hub and name.count("/") == 1 and not name.startswith((".", "/", "~")) and not path.parent.is_dir():
+        return
+    published = f", or the name of a published model: {', '.join(PUBLISHED_SYSTEMS)}" if hub else ""
+    names = list(PUBLISHED_SYSTEMS) if hub else []
+    with contextlib.suppress(OSError):
+        names += [str(Path(name).with_name(each.name)) for each in path.parent.iterdir()]
+    near = did_you_mean(name, names)
+    raise UsageError(f"{name}: there is no such checkpoint{near} (a file or a folder{published})")
+
+
+def _with_suffix(path: Path) -> Path:
+    return path.with_name(path.name + run_folder.CHECKPOINT_SUFFIX)
 
 
 def untrained_model(

@@ -26,7 +26,7 @@ from histocc.prediction.loaded import FLAT, FULL, GREEDY, GREEDY_TOP_K, LoadedMo
 from histocc.prediction.loading import HISCO, load_model, untrained_model
 from histocc.prediction.predictor import DecodedCodes, Predictor, best_classes
 from histocc.prediction.questions import Questions
-from histocc.prediction.threshold_table import ALL_LANGUAGES, read_thresholds
+from histocc.prediction.threshold_table import ALL_LANGUAGES, STALE_THRESHOLDS, read_thresholds
 from histocc.prediction.thresholds import default_threshold
 from histocc.processes.distributed import pick_device
 from histocc.training.precision import Precision
@@ -471,8 +471,12 @@ class OccCANINE:
         """The threshold of each row: the one given, that found by `histocc evaluate`, or that of its language."""
         if threshold is not None:
             return np.full(len(asked), threshold)
-        folder = self._loaded.folder
-        found = {} if folder is None else read_thresholds(folder / run_folder.THRESHOLDS, method)
+        loaded = self._loaded
+        found: dict[str, float] = {}
+        if loaded.folder is not None:
+            found, stale = read_thresholds(loaded.folder / run_folder.THRESHOLDS, method, loaded.weights_mark)
+            if stale:
+                warnings.warn(STALE_THRESHOLDS.format(loaded.folder / run_folder.THRESHOLDS), stacklevel=3)
         by_language = {
             name: found.get(name, found.get(ALL_LANGUAGES, default_threshold(name))) for name in set(asked.languages)
         }

@@ -1,4 +1,7 @@
-"""`thresholds.csv` beside a model: above which confidence a code is kept, by method and language."""
+"""`thresholds.csv` beside a model: above which confidence a code is kept, by method and language.
+
+They are those of the weights that they were found with; a run that has gone on since has others.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,12 @@ from histocc.errors import UsageError
 from histocc.files.atomic import write_atomically
 
 COLUMNS = ("method", "language", "threshold", "f1", "rows")
+# Where it is missing, as in a file of one's own, they count for any weights.
+WEIGHTS_COLUMN = "weights"
 ALL_LANGUAGES = "all"
+STALE_THRESHOLDS = (
+    "{} is not used: its thresholds were found with other weights than these. histocc evaluate writes new ones"
+)
 
 
 class Threshold(NamedTuple):
@@ -24,8 +32,15 @@ class Threshold(NamedTuple):
     rows: int
 
 
-def read_thresholds(path: str | os.PathLike[str], method: str) -> dict[str, float]:
-    """The threshold of each language for a method; empty where there is no such file.
+class StoredThresholds(NamedTuple):
+    """The thresholds that count, by language, and whether there are others, of other weights."""
+
+    by_language: dict[str, float]
+    stale: bool = False
+
+
+def read_thresholds(path: str | os.PathLike[str], method: str, weights: str) -> StoredThresholds:
+    """The threshold of each language for a method and the weights with this mark; none where there is no such file.
 
     Raises
     ------
@@ -34,11 +49,12 @@ def read_thresholds(path: str | os.PathLike[str], method: str) -> dict[str, floa
     """
     path = Path(path)
     if not path.exists():
-        return {}
+        return StoredThresholds({})
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        found = {row["language"]: float(row["threshold"]) for row in rows if row["method"] == method}
+            rows = [row for row in csv.DictReader(file) if row["method"] == method]
+        those = [row for row in rows if (row.get(WEIGHTS_COLUMN) or weights) == weights]
+        found = {row["language"]: float(row["threshold"]) for row in those}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{path} is no table with the columns {', '.join(COLUMNS)} ({error}): correct it, or move it away"
@@ -46,20 +62,27 @@ def read_thresholds(path: str | os.PathLike[str], method: str) -> dict[str, floa
     bad = next((name for name, value in found.items() if not 0 <= value <= 1), None)
     if bad is not None:
         raise UsageError(f"{path}: the threshold for {bad!r} is {found[bad]}; it must lie in 0..1")
-    return found
+    return StoredThresholds(found, stale=len(those) < len(rows))
 
 
-def write_thresholds(path: str | os.PathLike[str], method: str, found: Mapping[str, Threshold]) -> None:
-    """Write the thresholds of a method; those of other methods stay. Raises OSError where that cannot be done."""
+def write_thresholds(path: str | os.PathLike[str], method: str, weights: str, found: Mapping[str, Threshold]) -> None:
+    """Write the thresholds of a method for the weights with this mark; those of other methods stay.
+
+    Raises OSError where that cannot be done.
+    """
     path = Path(path)
     others: list[list[str]] = []
     if path.exists():
         with path.open(newline="", encoding="utf-8-sig") as file:
-            others = [[row[name] for name in COLUMNS] for row in csv.DictReader(file) if row["method"] != method]
+            others = [
+                [*(row[name] for name in COLUMNS), row.get(WEIGHTS_COLUMN) or ""]
+                for row in csv.DictReader(file)
+                if row["method"] != method
+            ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, WEIGHTS_COLUMN])
     writer.writerows(others)
     for language, (threshold, f1, rows) in found.items():
-        writer.writerow([method, language, f"{threshold:.4f}", f"{f1:.2f}", rows])
+        writer.writerow([method, language, repr(float(threshold)), f"{f1:.2f}", rows, weights])
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))

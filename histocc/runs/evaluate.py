@@ -18,6 +18,7 @@ from histocc.files.atomic import write_atomically
 from histocc.files.folders import check_folder
 from histocc.files.json_files import json_text
 from histocc.files.review import CHECKED, SAMPLE, is_review
+from histocc.files.spreadsheet_text import unmarked_text
 from histocc.files.tables import column_names, columns_fault, file_fault, read_chunks
 from histocc.metrics.predictions import (
     best_threshold,
@@ -33,9 +34,10 @@ from histocc.prediction.coder import Coded
 from histocc.prediction.coders import ModelCoder, make_coder
 from histocc.prediction.languages import KnownLanguages
 from histocc.prediction.loaded import LoadedModel
+from histocc.prediction.loading import check_name
 from histocc.prediction.pairs import NO_TEXT, Pairs
 from histocc.prediction.review import RANDOM
-from histocc.prediction.threshold_table import ALL_LANGUAGES, Threshold, write_thresholds
+from histocc.prediction.threshold_table import ALL_LANGUAGES, STALE_THRESHOLDS, Threshold, write_thresholds
 from histocc.prediction.work import ShrinkingBatches
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
@@ -57,6 +59,8 @@ from histocc.training.precision import Precision
 
 # Fewer rows of a language say too little about its threshold.
 _FEWEST_ROWS = 30
+# The column of descriptions in prepared files.
+_TEXT = "occ1"
 _NO_CODES = frozenset({"", "?"})
 _MOST_SHOWN = 10
 # What the groups of a kind are called where people read it.
@@ -74,7 +78,7 @@ class EvaluateOptions(TableOptions):
     """The flags of `histocc evaluate`; names are those of the flags."""
 
     training_data: list[str] | None = None
-    training_col: str = "occ1"
+    training_col: str | None = None
     top_k: int = 5
     thresholds: bool = True
 
@@ -114,7 +118,13 @@ def build_parser() -> ScriptParser:
         metavar="FILE",
         help="tables that were trained on: tells texts seen and unseen apart",
     )
-    parser.flag(TABLE, "--training-col", default="occ1", metavar="COLUMN", help="their column of descriptions")
+    parser.flag(
+        TABLE,
+        "--training-col",
+        default=None,
+        metavar="COLUMN",
+        help="their column of descriptions (occ1, else --input-col)",
+    )
     add_model_flags(parser, target_cols=False)
     add_method_flags(parser)
     parser.flag(ANSWER, "--threshold", type=real_number, default=None, metavar="SHARE", help="as for histocc predict")
@@ -164,21 +174,27 @@ class Labelled:
 def check_options(options: EvaluateOptions) -> None:
     """Raise one UsageError with all that is wrong with flags and files, as far as it shows without the model."""
     problems = Problems()
-    for flag, path in (("--input", options.input), *(("--training-data", p) for p in options.training_data or ())):
-        fault = file_fault(Path(path))
-        if fault is None:
-            column = options.training_col if flag == "--training-data" else options.input_col
-            wanted = [column, *([options.language_col] if options.language_col and flag == "--input" else [])]
-            names = problems.run(column_names, path)
-            fault = None if names is None else columns_fault(str(path), names, wanted, f"Name it with {flag}'s column")
-        if fault:
-            problems.add(f"{flag}: {fault}")
+    problems.run(check_name, options.model)
+    columns = [options.input_col, *([options.language_col] if options.language_col else [])]
+    _check_columns(problems, "--input", options.input, columns, "Name them with --input-col and --language-col")
+    for path in options.training_data or ():
+        columns = [options.training_col] if options.training_col else []
+        _check_columns(problems, "--training-data", path, columns, "Name it with --training-col")
     folder = Path(options.output)
     problems.run(check_folder, folder, "--output")
     if (folder / "evaluation.json").exists() and not options.overwrite:
         problems.add(f"{folder / 'evaluation.json'} is there already: --overwrite replaces it")
     check_numbers(vars(options), problems)
     problems.raise_if_any()
+
+
+def _check_columns(problems: Problems, flag: str, path: str, wanted: Sequence[str], advice: str) -> None:
+    fault = file_fault(Path(path))
+    if fault is None:
+        names = problems.run(column_names, path)
+        fault = None if names is None else columns_fault(str(path), names, wanted, advice)
+    if fault:
+        problems.add(f"{flag}: {fault}")
 
 
 def read_labelled(options: EvaluateOptions, loaded: LoadedModel, known: KnownLanguages) -> Labelled:
@@ -208,9 +224,9 @@ def read_labelled(options: EvaluateOptions, loaded: LoadedModel, known: KnownLan
         sample = chunk[SAMPLE].tolist() if reviewed else None
         for i, (number, cells) in enumerate(zip(own.tolist(), codes)):
             found = tuple(
-                _code(cell.strip(), holds_classes, loaded, source, int(chunk.row_numbers[i]))
+                _code(unmarked_text(cell.strip()), holds_classes, loaded, source, int(chunk.row_numbers[i]))
                 for cell in cells
-                if cell.strip() not in _NO_CODES
+                if unmarked_text(cell.strip()) not in _NO_CODES
             )
             if ticked is not None and not ticked[i].strip():
                 left_out["not ticked"] += 1
@@ -260,8 +276,11 @@ def evaluate(options: EvaluateOptions, processes: Processes) -> int:
     lines = [*_summary(result, table, coder, folder), *filter(None, [known.note()])]
     if options.thresholds and thresholds and loaded.folder is not None:
         path = loaded.folder / run_folder.THRESHOLDS
-        write_thresholds(path, coder.method, thresholds)
-        lines.append(f"Thresholds with the best F1, which histocc predict uses from now on: {path}")
+        write_thresholds(path, coder.method, loaded.weights_mark, thresholds)
+        lines.append(
+            f"Thresholds with the best F1, which histocc predict and evaluate use from now on: {path}. With "
+            "--threshold 0, or without the file, no code is left out"
+        )
     console.say("\n".join(lines))
     return 0
 
@@ -307,7 +326,7 @@ def judge(
         "codes": [min(len(set(codes)), 3) for codes in table.true],
     }
     if options.training_data:
-        seen = _texts_of(options.training_data, options.training_col)
+        seen = _texts_of(options)
         groups["in_training"] = [
             "seen" if table.pairs.texts[i] in seen else "unseen" for i in table.pair_of_row.tolist()
         ]
@@ -344,15 +363,52 @@ def judge(
         result["accuracy_of_the_source"] = {"rows": len(at_random), "right": share, "from": low, "to": high}
     answer, share = same_answer(coded.sets() if coder.method != "flat" else _first_codes(coded))
     result["most_frequent_answer"] = {"codes": "&".join(answer), "share_of_texts": 100 * share}
-    return result, _thresholds(of_rows, table.true, languages)
+    result["unknown_codes"] = _unknown_codes(table.true, coder.loaded.system.codes)
+    found = _thresholds(of_rows, table.true, languages)
+    others: dict[str, Mapping[str, float]] = {}
+    if coder.stored.by_language:
+        others["all rows, without thresholds.csv"] = coder.usual
+    if options.thresholds and found:
+        others["all rows, with the new thresholds"] = {
+            language: threshold.threshold for language, threshold in found.items()
+        }
+    result["with_other_thresholds"] = {
+        name: figures_of(count_sets(coder.above_thresholds(of_rows, languages, them).sets(), table.true).sum(axis=0))
+        for name, them in others.items()
+    }
+    return result, found
+
+
+def _unknown_codes(true: Sequence[tuple[str, ...]], known: Sequence[str] | None) -> dict[str, Any]:
+    """True codes that a model with these codes cannot give: how many, in how many rows, and one of them."""
+    if known is None:
+        return {"codes": 0, "rows": 0, "example": None, "meant": None}
+    codes = set(known)
+    lengths = {len(code) for code in codes}
+    unknown = sorted({code for row in true for code in row} - codes)
+    meant = {code: full for code in unknown for n in lengths if (full := code.zfill(n)) in codes}
+    example = next(iter(meant), unknown[0] if unknown else None)
+    return {
+        "codes": len(unknown),
+        "rows": sum(not codes.issuperset(row) for row in true),
+        "example": example,
+        "meant": meant.get(example),
+    }
 
 
 def _first_codes(coded: Coded) -> list[tuple[str, ...]]:
     return [(code,) for code in coded.codes[:, 0, 0].tolist()]
 
 
-def _texts_of(paths: Sequence[str], column: str) -> set[str]:
-    return {text for path in paths for chunk in read_chunks(path, [column]) for text in chunk[column].tolist()}
+def _texts_of(options: EvaluateOptions) -> set[str]:
+    """The descriptions of the tables that were trained on, which have them in `occ1` once they are prepared."""
+    texts: set[str] = set()
+    for path in options.training_data or ():
+        prepared = options.training_col is None and _TEXT in column_names(path)
+        column = _TEXT if prepared else options.training_col or options.input_col
+        for chunk in read_chunks(path, [column]):
+            texts.update(chunk[column].tolist())
+    return texts
 
 
 def _top_k(coded: Coded, true: Sequence[tuple[str, ...]], k: int) -> dict[str, float]:
@@ -426,17 +482,26 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _summary(result: Mapping[str, Any], table: Labelled, coder: ModelCoder, folder: Path) -> list[str]:
     cells = [("", "rows", "exact sets", "precision", "recall", "F1"), _cells("all rows", figures_of_result(result))]
+    cells += [_cells(name, figures) for name, figures in result["with_other_thresholds"].items()]
     for kind, members in result["by"].items():
         cells += [_cells(_GROUP[kind](name), figures) for name, figures in list(members.items())[:_MOST_SHOWN]]
         hidden = len(members) - _MOST_SHOWN
         if hidden > 0:
             cells.append((f"... and {hidden:,} more in groups.csv", *[""] * 5))
-    left_out = (
-        "" if coder.thresholds_file is None else f", without codes that are not sure enough for {coder.thresholds_file}"
-    )
+    file = coder.loaded.thresholds_file
+    left_out = f", without codes that are not sure enough for {file}" if coder.stored.by_language else ""
     lines = [f"{result['table']}, coded by the method {coder.method}{left_out}:", *console.aligned(cells, numbers=True)]
     if table.left_out:
         lines.append("not judged: " + ", ".join(f"{count:,} rows {why}" for why, count in table.left_out.items()))
+    unknown = result["unknown_codes"]
+    if unknown["codes"]:
+        meant = f" (it has {unknown['meant']!r}: are zeros lost?)" if unknown["meant"] else ""
+        lines.append(
+            f"Warning: {unknown['codes']:,} true codes, in {unknown['rows']:,} rows, are none of the model's codes, "
+            f"such as {unknown['example']!r}{meant}: no answer to these rows can be right"
+        )
+    if coder.stored.stale:
+        lines.append(f"Warning: {STALE_THRESHOLDS.format(file)}")
     source = result.get("accuracy_of_the_source")
     if source and source["rows"]:
         lines.append(

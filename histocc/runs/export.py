@@ -18,6 +18,7 @@ from histocc.files import console, run_folder
 from histocc.files.folders import check_folder
 from histocc.files.key import write_key
 from histocc.prediction.loaded import LoadedModel
+from histocc.prediction.loading import check_name
 from histocc.processes.distributed import Processes
 from histocc.report.card import model_card
 from histocc.report.facts import RunFacts
@@ -65,6 +66,7 @@ def export(options: ExportOptions, processes: Processes) -> int:
     """The command: check, load the model, write the folder."""
     target = Path(options.output)
     problems = Problems()
+    problems.run(check_name, options.model)
     problems.run(check_folder, target, "--output")
     if target.is_dir() and any(target.iterdir()):
         problems.add(f"--output {target} is a folder with something in it: name one that does not exist")

@@ -13,14 +13,16 @@ from histocc.errors import Problems, UsageError
 from histocc.files import console
 from histocc.files.folders import check_folder
 from histocc.files.languages import read_language_map
-from histocc.files.tables import column_names, columns_fault, file_fault, read_chunks
+from histocc.files.tables import FOREIGN_SUFFIXES, column_names, columns_fault, file_fault, read_chunks
 from histocc.metrics.predictions import same_answer
 from histocc.prediction.coder import Coded
 from histocc.prediction.coders import ModelCoder, make_coder
-from histocc.prediction.loaded import LoadedModel
+from histocc.prediction.loaded import GREEDY, LoadedModel
+from histocc.prediction.loading import check_name
 from histocc.prediction.output import is_parquet, new_columns, write_predictions
 from histocc.prediction.pairs import Pairs, collect_pairs
 from histocc.prediction.review import write_review
+from histocc.prediction.threshold_table import STALE_THRESHOLDS
 from histocc.prediction.work import Work, code_pairs
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
@@ -116,6 +118,7 @@ def check_options(options: PredictOptions) -> list[str]:
     problems = Problems()
     source, target = Path(options.input), Path(options.output)
     kept: list[str] = []
+    problems.run(check_name, options.model)
     fault = file_fault(source)
     if fault:
         problems.add(f"--input: {fault}")
@@ -131,6 +134,11 @@ def check_options(options: PredictOptions) -> list[str]:
             if fault:
                 problems.add(fault)
     for flag, path in (("--output", target), *([("--review", Path(options.review))] if options.review else [])):
+        if path.suffix.lower() in FOREIGN_SUFFIXES:
+            problems.add(
+                f"{flag} {path}: what is written is CSV or Parquet, not {path.suffix}: give it the ending .csv "
+                "(spreadsheets open it, with all zeros where --for-spreadsheets is given)"
+            )
         if path.exists() and (path.is_dir() or not options.overwrite):
             what = "is a folder: name a file" if path.is_dir() else "is there already: --overwrite replaces it"
             problems.add(f"{flag} {path} {what}")
@@ -209,7 +217,8 @@ def _finish(
     note: str | None,
 ) -> None:
     """Write output and review from the work of all processes, and say what came of it."""
-    coded = coder.above_thresholds(work.results(len(pairs), coder), pairs.languages)
+    every_code = work.results(len(pairs), coder)
+    coded = coder.above_thresholds(every_code, pairs.languages)
     added = new_columns(coded, coder.method, descriptions, for_spreadsheets=options.for_spreadsheets)
     pair_of_row = np.memmap(work.rows_file, dtype=np.int32, mode="r")
     source, target = Path(options.input), Path(options.output)
@@ -230,14 +239,25 @@ def _finish(
     answers = coded.sets()
     empty = sum(rows for rows, found in zip(pairs.rows, answers) if not found)
     if empty:
-        file = coder.thresholds_file
-        enough = "(--threshold)" if file is None else f"for {file} (--threshold 0 leaves out none)"
+        by_file = f"for {coder.loaded.thresholds_file} (--threshold 0 leaves out none)"
+        enough = by_file if coder.stored.by_language else "(--threshold)"
         lines.append(f"{empty:,} rows have a text and no code: no code was sure enough {enough}")
+    if coder.stored.stale:
+        lines.append(f"Warning: {STALE_THRESHOLDS.format(coder.loaded.thresholds_file)}")
     warning = _one_answer(answers, coder)
     if warning:
         lines.append(warning)
     if options.review is not None:
-        number = write_review(Path(options.review), pairs, pair_of_row, coded, options.review_rows)
+        # A row that no code was sure enough for is one to look at: with what the model thinks of.
+        guesses = every_code if coder.method == GREEDY else coded.or_first(every_code)
+        number = write_review(
+            Path(options.review),
+            pairs,
+            pair_of_row,
+            guesses,
+            options.review_rows,
+            for_spreadsheets=options.for_spreadsheets,
+        )
         lines.append(
             f"{number:,} rows to check by hand: {options.review}. Correct the codes, tick the rows in the column "
             "'checked', and give the table to histocc evaluate and finetune.py"
@@ -254,9 +274,10 @@ def _one_answer(answers: list[tuple[str, ...]], coder: ModelCoder) -> str | None
     if share < _ONE_ANSWER:
         return None
     instead = "use --method greedy" if coder.method == "flat" and coder.has_decoder else "train it longer"
+    what = "head" if coder.method == "flat" else "model"
     return (
         f"Warning: {share:.0%} of the distinct texts get one and the same answer, {'&'.join(answer) or 'no code'}: "
-        f"this {'head' if coder.method == 'flat' else 'model'} has learnt next to nothing. Do not use them; {instead}"
+        f"this {what} has learnt next to nothing. Do not use its codes; {instead}"
     )
 
 

@@ -13,6 +13,7 @@ import torch
 import finetune
 import train
 import train_mixer
+from histocc import OccCANINE
 from histocc.__main__ import main
 from histocc.model_assets import Seq2SeqMixerOccCANINE_hub
 from histocc.stored_model import load_stored_model
@@ -154,6 +155,9 @@ BAD = [
     (["--model", "{texts}"], "the file is damaged"),
     (["--descriptions", "{texts}"], "has no columns 'system_code', 'desc'"),
     (["--top-k", "2", "--method", "flat"], "alternatives (--top-k) are for the method greedy"),
+    (["--output", "{missing}.xlsx"], "missing.xlsx: what is written is CSV or Parquet, not .xlsx: give it the ending"),
+    (["--review", "{missing}.ods"], "--review {missing}.ods: what is written is CSV or Parquet, not .ods"),
+    (["--model", "{missing}", "--input-col", "occ"], "2 problems:"),
     (["--for-spreadsheets", "--output", "{missing}.parquet"], "--for-spreadsheets is for CSV"),
 ]
 
@@ -230,6 +234,25 @@ def test_an_evaluation_counts_as_a_plain_loop_does(runs, tmp_path, capsys):
     assert "evaluation.json is there already: --overwrite replaces it" in err
 
 
+def test_true_codes_that_the_model_does_not_have_are_told(runs, tmp_path, capsys):
+    rows = read(runs / "own.csv")
+    path = tmp_path / "eaten.csv"
+    path.write_text("text,code\n" + "".join(f"{row['occ1']},{row['code'].lstrip('0')}\n" for row in rows))
+    argv = ["evaluate", "--model", runs / "own", "--input", path, "--input-col", "text", "--target-cols", "code"]
+    argv += ["--training-data", path, runs / "own" / "data_train.csv", "--output", tmp_path / "judged"]
+    code, out, err = outcome(capsys, *argv, "--no-thresholds")
+    assert code == 0, err
+    meant = min(row["code"].lstrip("0") for row in rows)
+    says = f"Warning: 3 true codes, in 40 rows, are none of the model's codes, such as '{meant}' (it has '0{meant}'"
+    assert says in out
+    assert "text seen in training" in out
+    # As --for-spreadsheets writes them.
+    path.write_text("text,code\n" + "".join(f'{row["occ1"]},"=""{row["code"]}"""\n' for row in rows))
+    code, out, err = outcome(capsys, *argv, "--no-thresholds", "--overwrite")
+    assert code == 0, err
+    assert "Warning" not in out
+
+
 def test_class_indices_of_prepared_files_are_codes(runs, tmp_path, capsys):
     argv = ["evaluate", "--model", runs / "mixer", "--input", runs / "rows.csv", "--language-col", "lang"]
     code, _, err = outcome(capsys, *argv, "--output", tmp_path / "judged", "--no-thresholds", "--method", "full")
@@ -248,10 +271,19 @@ def test_thresholds_of_an_evaluation_are_used_by_predictions(runs, tmp_path, cap
     assert code == 0, err
     written = read(tmp_path / "model" / "thresholds.csv")
     assert [row["language"] for row in written] == ["all"], "20 rows of a language are too few"
-    assert "which histocc predict uses from now on" in out
+    assert "which histocc predict and evaluate use from now on" in out
+    assert "  all rows, with the new thresholds " in out
     again = outcome(capsys, *argv, "--output", tmp_path / "judged", "--overwrite", "--no-thresholds")[1]
     sure = f"by the method flat, without codes that are not sure enough for {tmp_path / 'model' / 'thresholds.csv'}:"
     assert (sure in out, sure in again) == (False, True)
+    (line,) = [line for line in out.splitlines() if line.startswith("  all rows, with the new thresholds")]
+    assert line.split()[6:] == next(line for line in again.splitlines() if "all rows" in line).split()[2:]
+    assert (
+        next(line for line in out.splitlines() if line.startswith("  all rows  ")).split()[2:]
+        == next(line for line in again.splitlines() if line.startswith("  all rows, without thresholds.csv")).split()[
+            4:
+        ]
+    )
     argv = ["predict", "--model", tmp_path / "model", "--input", runs / "own.csv", "--method", "flat"]
     (tmp_path / "model" / "thresholds.csv").write_text("method,language,threshold,f1,rows\nflat,all,1.0,1,40\n")
     code, out, _ = outcome(capsys, *argv, "--output", tmp_path / "none.csv")
@@ -259,6 +291,26 @@ def test_thresholds_of_an_evaluation_are_used_by_predictions(runs, tmp_path, cap
     file = tmp_path / "model" / "thresholds.csv"
     assert f"40 rows have a text and no code: no code was sure enough for {file} (--threshold 0 leaves out none)" in out
     assert {row["code_1"] for row in read(tmp_path / "none.csv")} == {""}
+    of_other_weights = "method,language,threshold,f1,rows,weights\nflat,all,1.0,1,40,0123456789ab\n"
+    (tmp_path / "model" / "thresholds.csv").write_text(of_other_weights)
+    code, out, _ = outcome(capsys, *argv, "--output", tmp_path / "none.csv", "--overwrite")
+    assert f"Warning: {file} is not used: its thresholds were found with other weights than these." in out
+    with pytest.warns(UserWarning, match="found with other weights"):
+        OccCANINE(str(tmp_path / "model"), hf=False, verbose=False)(["text 1"], behavior="fast")
+    argv = [
+        "evaluate",
+        "--model",
+        tmp_path / "model",
+        *labelled(runs),
+        "--method",
+        "flat",
+        "--output",
+        tmp_path / "judged",
+    ]
+    code, out, _ = outcome(capsys, *argv, "--overwrite")
+    assert "Warning: " in out
+    assert "without thresholds.csv" not in out
+    argv = ["predict", "--model", tmp_path / "model", "--input", runs / "own.csv", "--method", "flat"]
     (tmp_path / "model" / "thresholds.csv").write_text("nonsense\n1\n")
     code, _, err = outcome(capsys, *argv, "--output", tmp_path / "bad.csv")
     assert code == 2
@@ -298,6 +350,13 @@ def test_a_corrected_review_judges_the_source_and_is_trained_on(runs, tmp_path, 
     code, out, err = outcome(capsys, *argv, *flags)
     assert code == 0, err
     rows = read(tmp_path / "review.csv")
+    shy = [*argv, "--output", tmp_path / "shy.csv", "--review", tmp_path / "shy-review.csv", "--review-rows", 20]
+    code, out, err = outcome(capsys, *shy, "--threshold", 1, "--for-spreadsheets")
+    assert code == 0, err
+    assert {row["code_1"] for row in read(tmp_path / "shy.csv")} == {""}
+    assert [row["code_1"] for row in read(tmp_path / "shy-review.csv")] == [
+        f'="{row["code_1"]}"' if row["code_1"] else "" for row in rows
+    ], "what the model thinks of stands in the table, though it is not sure"
     truth = read(runs / "own.csv")
     for i, row in enumerate(rows):
         row["code_1"] = truth[int(row["row"]) - 2]["code"]

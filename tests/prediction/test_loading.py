@@ -233,12 +233,20 @@ def test_names_that_lead_nowhere(cache, tmp_path):
         load_model("OccCANINE_s2s")
     with pytest.raises(UsageError, match=r"me/none is neither a file or folder here .*Correct the path"):
         load_model("me/none")
-    with pytest.raises(UsageError, match=r"there is no such checkpoint .*published model: OccCANINE, OccCANINE_s2s,"):
+    near = r"there is no such checkpoint \(did you mean 'OccCANINE_s2s_mix'.*published model: OccCANINE, OccCANINE_s2s,"
+    with pytest.raises(UsageError, match=near):
         load_model("OccCANINE_s2s_mxi")
     with pytest.raises(UsageError, match=r"there is no such checkpoint \(a file or a folder\)"):
         load_model("OccCANINE", hub=False)
     with pytest.raises(UsageError, match=r"holds no model: neither checkpoints of a run nor an exported model"):
         load_model(tmp_path)
+
+
+def test_a_misspelt_folder_is_no_model_of_the_hub(tmp_path, tiny_canine_config, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(tmp_path / "runs" / "parish" / "last.bin", "mixer", tiny_canine_config)
+    with pytest.raises(UsageError, match=r"runs/parsh: there is no such checkpoint \(did you mean 'runs/parish'\?\)"):
+        load_model("runs/parsh")
 
 
 class Anything:
