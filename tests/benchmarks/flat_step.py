@@ -12,6 +12,7 @@ import argparse
 import copy
 import statistics
 import time
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -22,6 +23,7 @@ from histocc.dataloader import load_data
 from histocc.model_assets import CANINEOccupationClassifier
 from histocc.trainer import flat_loss
 
+_MAX_LEN = 128
 ENCODER = {
     "hidden_size": 64,
     "num_hidden_layers": 2,
@@ -33,10 +35,11 @@ ENCODER = {
 }
 
 
-def padded(batch: dict[str, Any], dataset: Any) -> dict[str, Any]:
-    """The rows of a batch as single items, padded to the greatest length."""
-    items = [dataset[int(row)] for row in batch["rows"]]
-    return {name: torch.stack([item[name] for item in items]) for name in ("input_ids", "attention_mask", "targets")}
+def padded(batch: dict[str, Any]) -> dict[str, Any]:
+    """The same batch at the greatest length; its padding is 0, and so is the mask there."""
+    width = (0, _MAX_LEN - batch["input_ids"].shape[1])
+    texts = {name: nn.functional.pad(batch[name], width) for name in ("input_ids", "attention_mask")}
+    return {**texts, "targets": batch["targets"]}
 
 
 class Path:
@@ -75,22 +78,24 @@ def differences(ours: nn.Module, plain: nn.Module, batch: dict[str, Any], dense:
     return float((outputs[0] - outputs[1]).abs().max()), float(distance)
 
 
-def main() -> None:
-    """Print seconds per step of both paths and their ratio."""
+def main(argv: Sequence[str] | None = None) -> tuple[float, float]:
+    """Print seconds per step of both paths and their ratio; the differences of logits and gradients."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train-data", default=None, help="folder of CSV files (the shipped sample)")
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=10, help="steps; the first is not counted")
     parser.add_argument("--canine-s", action="store_true", help="an encoder of full size")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    if args.steps < 2:
+        parser.error("--steps must be at least 2: the first is not counted")
 
     from transformers import CanineConfig
 
     source = {"toyload": True} if args.train_data is None else {"train_data": args.train_data}
-    data = load_data(upsample_below=0, sample_size=10, max_len=128, batch_size=args.batch_size, **source)
+    data = load_data(upsample_below=0, sample_size=10, max_len=_MAX_LEN, batch_size=args.batch_size, **source)
     loader = data["data_loader_train"]
     batches = list(islice(loader, args.steps))
-    dense = [padded(batch, loader.dataset.dataset) for batch in batches]
+    dense = [padded(batch) for batch in batches]
     torch.manual_seed(0)
     config = CanineConfig(**({} if args.canine_s else ENCODER))
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -106,12 +111,13 @@ def main() -> None:
         seconds["plain"].append(paths["plain"].step(whole))
     medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
     share = sum(rows * width for b in batches for rows, width in b["groups"]) / sum(
-        128 * len(b["rows"]) for b in batches
+        _MAX_LEN * len(b["rows"]) for b in batches
     )
     ratio = medians["plain"] / medians["ours"]
     print(f"{len(batches)} steps of {args.batch_size} rows; characters run: {share:.0%} of those of the plain path")
     print(f"plain {medians['plain']:.4f} s a step, ours {medians['ours']:.4f} s: {ratio:.1f} times")
     print(f"largest difference of a logit {output:.1e}; of the gradients {gradient:.1e} of their norm")
+    return output, gradient
 
 
 if __name__ == "__main__":
