@@ -138,7 +138,8 @@ def test_torchrun(page, home):
 
 SRUN = """#!/bin/bash
 # As Slurm's srun: a process for each task, signals handed on, the worst exit code.
-shift
+[ "$1" = --cpus-per-task=8 ] || exit 9
+while [[ $1 == --* ]]; do shift; done
 pids=()
 for ((i = 0; i < SLURM_NTASKS; i++)); do
     SLURM_PROCID=$i SLURM_LOCALID=$i "$@" &
@@ -175,7 +176,13 @@ def test_the_slurm_script_saves_before_the_time_limit_and_goes_on(home):
         path = Path("bin", name)
         path.write_text(program)
         path.chmod(0o755)
-    slurm = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node01"}
+    slurm = {
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_JOB_ID": "7",
+        "SLURM_CPUS_PER_TASK": "8",
+        "SLURM_JOB_NODELIST": "node01",
+    }
     slurm["PATH"] = f"{home}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
 
     first = launch(["bash", "job.sh"], home, "first.txt", **slurm)
