@@ -52,6 +52,7 @@ from histocc.runs.model_flags import (
     add_text_flags,
     known_languages,
     load,
+    unused_languages,
 )
 from histocc.runs.parser import ScriptParser
 from histocc.runs.ranges import check_numbers, real_number, whole_number
@@ -273,7 +274,8 @@ def evaluate(options: EvaluateOptions, processes: Processes) -> int:
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder, result)
-    lines = [*_summary(result, table, coder, folder), *filter(None, [known.note()])]
+    notes = (known.note(), None if table.samples else unused_languages(options, column_names(options.input), loaded))
+    lines = [*_summary(result, table, coder, folder), *filter(None, notes)]
     if options.thresholds and thresholds and loaded.folder is not None:
         path = loaded.folder / run_folder.THRESHOLDS
         write_thresholds(path, coder.method, loaded.weights_mark, thresholds)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
 
+from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
 from histocc.errors import UsageError
 from histocc.files import console
 from histocc.files.languages import read_language_map
@@ -28,6 +29,8 @@ TABLE, ANSWER = "table", "answer"
 ORIGINALS = "files of the original's scripts, which do not say it themselves"
 # Flags that came after the others of their commands, for which abbreviations were in use.
 LATER = ("--system", "--target-cols", "--block-size", "--use-within-block-sep", "--language-map")
+# What prepared files call their column of languages.
+_LANGUAGES = "lang"
 GROUPS = (TABLE, cli.MODEL, ORIGINALS, ANSWER, cli.HARDWARE)
 
 
@@ -165,6 +168,17 @@ def add_text_flags(parser: ScriptParser) -> None:
 def known_languages(loaded: LoadedModel, language_map: str | None) -> KnownLanguages:
     """Reads languages as the model knows them; raises UsageError where the list of one's own is no such list."""
     return KnownLanguages(loaded.languages, None if language_map is None else read_language_map(language_map))
+
+
+def unused_languages(options: TableOptions, columns: Collection[str], loaded: LoadedModel) -> str | None:
+    """A note where a table has languages that the model knows of and no flag names; None where nothing is left out."""
+    knows_some = loaded.languages is None or set(loaded.languages) - {UNKNOWN_LANGUAGE}
+    if options.language or options.language_col or _LANGUAGES not in columns or not knows_some:
+        return None
+    return (
+        f"Column {_LANGUAGES!r} of {options.input} is not used: all rows are taken as language 'unk'. "
+        f"--language-col {_LANGUAGES} reads it"
+    )
 
 
 def refuse_strange(known: KnownLanguages, loaded: LoadedModel, where: str) -> None:

@@ -38,6 +38,7 @@ from histocc.runs.model_flags import (
     known_languages,
     load,
     refuse_strange,
+    unused_languages,
 )
 from histocc.runs.parser import ScriptParser
 from histocc.runs.ranges import check_numbers, real_number, whole_number
@@ -187,6 +188,9 @@ def predict(options: PredictOptions, processes: Processes) -> int:
             f"columns to keep without it (--keep-cols)"
         )
     source, target = Path(options.input), Path(options.output)
+    note = unused_languages(options, column_names(source), loaded)
+    if note and processes.is_main:
+        console.say(note)
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = target.with_name(f".{target.name}.partial")
     task = _task(options, loaded, coder)

@@ -141,6 +141,17 @@ def test_the_weights_of_train_py_code_a_table(runs, texts, tmp_path, capsys):
     assert "the model has a flat head alone, which cannot answer by the method greedy: choose flat (--method)" in err
 
 
+def test_a_column_of_languages_that_is_not_used_is_told(runs, texts, tmp_path, capsys):
+    argv = ["predict", "--model", runs / "own", "--input", texts, "--output", tmp_path / "out.csv", "--overwrite"]
+    for flags, told in (([], True), (["--language-col", "lang"], False), (["--language", "da"], False)):
+        code, out, err = outcome(capsys, *argv, *flags)
+        assert code == 0, err
+        assert ("Column 'lang' of " in out) == told
+    argv = ["evaluate", "--model", runs / "own", "--input", runs / "own.csv", "--target-cols", "code"]
+    out = outcome(capsys, *argv, "--output", tmp_path / "judged", "--no-thresholds")[1]
+    assert "is not used: all rows are taken as language 'unk'. --language-col lang reads it" in out
+
+
 BAD = [
     (["--input", "{missing}.csv"], "--input: There is no file"),
     (["--input-col", "occ"], "has no column 'occ' (did you mean 'occ1'?)"),
