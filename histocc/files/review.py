@@ -9,8 +9,15 @@ from typing import Final
 CHECKED: Final = "checked"
 # How a row came into the table.
 SAMPLE: Final = "sample"
+# What R, Stata and pandas write into the rows of this column that nobody has touched.
+_NO_TICKS: Final = frozenset({"", "na", "nan", "<na>", "n/a", "none", "null", ".", "false", "no", "0", "0.0"})
 
 
 def is_review(columns: Collection[str]) -> bool:
     """Whether a table with these columns is one of rows to check by hand, of which only those ticked count."""
     return {CHECKED, SAMPLE} <= set(columns)
+
+
+def is_ticked(mark: str) -> bool:
+    """Whether the text in the column `CHECKED` ticks its row; what programs write for nothing or for no does not."""
+    return mark.strip().lower() not in _NO_TICKS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from histocc.errors import UsageError
-from histocc.files.review import CHECKED, is_review
+from histocc.files.review import CHECKED, is_review, is_ticked
 from histocc.files.tables import Chunk, TextCells, as_text, column_names, columns_fault, not_text, read_chunks
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def read_table(
     empty_rows = unticked_rows = 0
     for chunk in chunks:
         if reviewed:
-            ticked = [i for i, mark in enumerate(chunk[CHECKED].tolist()) if mark.strip()]
+            ticked = [i for i, mark in enumerate(chunk[CHECKED].tolist()) if is_ticked(mark)]
             unticked_rows += len(chunk) - len(ticked)
             chunk = chunk.at(np.array(ticked, dtype=np.int64))
         texts += chunk[input_col].tolist()

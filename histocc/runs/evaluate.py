@@ -17,7 +17,7 @@ from histocc.files import console, run_folder
 from histocc.files.atomic import write_atomically
 from histocc.files.folders import check_folder
 from histocc.files.json_files import json_text
-from histocc.files.review import CHECKED, SAMPLE, is_review
+from histocc.files.review import CHECKED, SAMPLE, is_review, is_ticked
 from histocc.files.spreadsheet_text import unmarked_text
 from histocc.files.tables import column_names, columns_fault, file_fault, read_chunks
 from histocc.metrics.predictions import (
@@ -229,7 +229,7 @@ def read_labelled(options: EvaluateOptions, loaded: LoadedModel, known: KnownLan
                 for cell in cells
                 if unmarked_text(cell.strip()) not in _NO_CODES
             )
-            if ticked is not None and not ticked[i].strip():
+            if ticked is not None and not is_ticked(ticked[i]):
                 left_out["not ticked"] += 1
             elif number == NO_TEXT:
                 left_out["without a text"] += 1

@@ -371,12 +371,13 @@ def test_a_corrected_review_judges_the_source_and_is_trained_on(runs, tmp_path, 
     truth = read(runs / "own.csv")
     for i, row in enumerate(rows):
         row["code_1"] = truth[int(row["row"]) - 2]["code"]
-        row["checked"] = "x" if i % 3 else ""
+        # R writes NA and FALSE where nobody has ticked.
+        row["checked"] = "x" if i % 3 else ("", "NA", "FALSE")[i // 3 % 3]
     with (tmp_path / "review.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    ticked = [row for row in rows if row["checked"]]
+    ticked = [row for row in rows if row["checked"] == "x"]
 
     argv = ["evaluate", "--model", runs / "own", "--input", tmp_path / "review.csv", "--target-cols", "code_1"]
     code, out, err = outcome(capsys, *argv, "--output", tmp_path / "judged", "--no-thresholds")
