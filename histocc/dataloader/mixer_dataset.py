@@ -309,7 +309,8 @@ class OccDatasetMixerInMemMultipleFiles(CodedRows):
             return texts
         described = texts.descriptions()
         first_labels, codes, names = self._labels(places)[:, 0], self._codes.codes, texts.prefixes.names
-        for i in np.flatnonzero(draws.uniform(ADD_DESCRIPTION) < self.description_prob).tolist():
+        chosen = (draws.uniform(ADD_DESCRIPTION) < self.description_prob) & (first_labels >= 0)
+        for i in np.flatnonzero(chosen).tolist():
             language = names[texts.languages[i]]
             described[i] = self._descriptions.join(described[i], codes[first_labels[i]], language)
         lengths = np.array([len(text) for text in described], dtype=np.int64)

@@ -99,6 +99,22 @@ def test_any_object(make_dataset, rows_csv):
     assert torch.equal(linear, torch.stack([plain[i]["targets_linear"] for i in range(45)]))
 
 
+def test_a_row_without_a_code_gets_no_description(tmp_path):
+    from histocc import OccDatasetMixerInMemMultipleFiles
+
+    class First(Pairs):
+        def transform_label(self, record):
+            return [2, 0, 0, 3]
+
+    path = tmp_path / "t.csv"
+    path.write_text("occ1,lang,a\nnobody,en,\nfarmer,en,0\n", encoding="utf-8")
+    calm = {"alt_prob": 0.0, "unk_lang_prob": 0.0, "description_prob": 1.0, "include_descriptions": True}
+    dataset = OccDatasetMixerInMemMultipleFiles(
+        [path], First(), None, 64, 1, target_cols=["a"], descriptions={"0": "works the land"}, **calm
+    )
+    assert [dataset[i]["occ1"] for i in range(2)] == ["en[SEP]nobody", "en[SEP]farmer [DESC: works the land"]
+
+
 def test_any_object_with_noise_off_or_on(make_dataset, same_rows_csv):
     dataset = make_dataset(same_rows_csv, formatter=Pairs(), alt_prob=1.0)
     plain = make_dataset(same_rows_csv, alt_prob=1.0)
