@@ -271,8 +271,10 @@ def check_arguments(options: FinetuneOptions) -> Descriptions | None:
 
 def _descriptions(options: FinetuneOptions) -> Descriptions:
     from histocc.dataloader.descriptions import Descriptions
+    from histocc.files.languages import LanguageNames, read_language_map
 
-    return Descriptions.read(
+    own_languages = None if options.language_map is None else read_language_map(options.language_map)
+    descriptions = Descriptions.read(
         options.descriptions_file,
         options.descriptions_code_col,
         options.descriptions_text_col,
@@ -280,6 +282,8 @@ def _descriptions(options: FinetuneOptions) -> Descriptions:
         prob=options.description_prob,
         template=options.description_template,
     )
+    # Preparation gives the rows these codes.
+    return descriptions.with_codes_of_languages(LanguageNames(own_languages).code)
 
 
 def _prepare(options: FinetuneOptions, formatter: BlockyFormatter) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from histocc.dataloader.rows import check_files
@@ -133,6 +133,23 @@ class Descriptions(Mapping[str, "str | dict[str, str]"]):
         if not texts:
             raise UsageError(f"The table of descriptions is blank: columns {code_col!r}, {text_col!r}.")
         return cls(texts, prob, template)
+
+    def with_codes_of_languages(self, code_of: Callable[[str], str | None]) -> Descriptions:
+        """The same, each also found by the code of its language, as rows have it.
+
+        Parameters
+        ----------
+        code_of
+            The code for a spelling of a language; None where it is not known.
+        """
+        texts: dict[str, dict[str, str]] = {}
+        for code, own in self.texts.items():
+            texts[code] = dict(own)
+            for language, text in own.items():
+                known = None if language == NO_LANGUAGE else code_of(language)
+                if known is not None:
+                    texts[code].setdefault(known, text)
+        return Descriptions(texts, self.prob, self.template)
 
     @property
     def multilingual(self) -> bool:

@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 
 import finetune
 import train_mixer
+from histocc.runs.command_line import read_command_line
+from histocc.runs.options import FinetuneOptions
 from tests.running import contents, start_ranks
 from tests.scripts.shown import check_unseen
 
@@ -404,6 +406,19 @@ def test_descriptions_are_joined(arguments, tmp_path, capsys):
     code, out, err = outcome(capsys, argv)
     assert code == 0, err
     assert "of 1 of 6 codes, joined to 25% of their training rows" in out
+
+
+@pytest.mark.parametrize(("mapped", "language"), [(None, "ge"), ("da", "da")])
+def test_languages_of_descriptions_are_spelt_as_in_the_table(arguments, tmp_path, mapped, language):
+    rows = [["c", "d", "l"], ["61110", "Bauer", "German"], ["61110", "farmer", "EN"]]
+    argv = [*arguments, "--include-descriptions", "--descriptions-file", str(write(tmp_path / "desc.csv", rows))]
+    argv += ["--descriptions-code-col", "c", "--descriptions-text-col", "d", "--descriptions-lang-col", "l"]
+    if mapped:
+        argv += ["--language-map", str(write(tmp_path / "map.csv", [["spelling", "code"], ["german", mapped]]))]
+    args = read_command_line(finetune.build_parser(), argv, finetune.demo_defaults)
+    descriptions = finetune.check_arguments(FinetuneOptions.from_namespace(args))
+    assert descriptions.find("61110", language) == descriptions.find("61110", "German") == "Bauer"
+    assert descriptions.find("61110", "fr") == "farmer"
 
 
 def test_without_a_file_of_descriptions_there_is_a_warning_and_training_goes_on(arguments, capsys):
