@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from histocc.dataloader.rows import check_files
 from histocc.errors import Problems, UsageError
-from histocc.files.tables import as_text, columns_fault, read_chunks
+from histocc.files.tables import as_text, cells_of, columns_fault, read_chunks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +129,7 @@ class Descriptions(Mapping[str, "str | dict[str, str]"]):
         if fault:
             raise UsageError(fault)
         texts: dict[str, dict[str, str]] = {}
-        _collect(texts, *([as_text(value, decimals=False) for value in frame[name].tolist()] for name in columns))
+        _collect(texts, *([as_text(value, decimals=False) for value in cells_of(frame[name])] for name in columns))
         if not texts:
             raise UsageError(f"The table of descriptions is blank: columns {code_col!r}, {text_col!r}.")
         return cls(texts, prob, template)

@@ -11,7 +11,7 @@ from histocc.dataloader.encoding import UNKNOWN_LANGUAGE, LanguagePrefixes, code
 from histocc.dataloader.rows import BadValueError, TextColumn
 from histocc.dataloader.texts import Texts
 from histocc.errors import UsageError
-from histocc.files.tables import as_text, columns_fault
+from histocc.files.tables import as_text, cells_of, columns_fault
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +106,7 @@ class FrameRows:
                 f"Row {rows.max()} (counted from 0) is asked for, but the frame of the data set has {len(self):,} rows "
                 "now: change the frame before loaders and samplers are made"
             )
-        return [as_text(value, decimals=False) for value in self.frame[column].iloc[rows].tolist()]
+        return [as_text(value, decimals=False) for value in cells_of(self.frame[column].iloc[rows])]
 
 
 def cell_text(record: Any, column: str) -> str:

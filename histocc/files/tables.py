@@ -27,6 +27,7 @@ from histocc.files.entries import shown
 from histocc.files.ordinary import IS_MISSING, fault_of_file
 
 if TYPE_CHECKING:
+    import pandas as pd
     from tqdm import tqdm
 
 CHUNK_ROWS = 50_000
@@ -108,7 +109,9 @@ class ArrowCells:
         encoded = self._values if hasattr(self._values, "dictionary") else self._values.dictionary_encode()
         # One more for the nulls; and the dictionary of a file may have values in another order, or that no row has.
         null = len(encoded.dictionary)
-        numbers, present = pd.factorize(encoded.indices.fill_null(null).to_numpy(zero_copy_only=False))
+        # Indices of eight bits may have no room for it.
+        indices = encoded.indices.cast("int64").fill_null(null)
+        numbers, present = pd.factorize(indices.to_numpy(zero_copy_only=False))
         texts = iter(self._texts(encoded.dictionary.take(present[present != null])))
         return ["" if i == null else next(texts) for i in present.tolist()], numbers
 
@@ -287,11 +290,21 @@ def as_text(value: Any, decimals: bool = True) -> str:
         return value
     if isinstance(value, bytes):
         return value.decode("utf-8")
-    if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return ""
-    if isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value):
+    if not isinstance(value, np.ndarray) and value != value:
+        return ""
+    if isinstance(value, (float, np.floating, Decimal)) and math.isfinite(value) and value == int(value):
         return f"{value:.1f}" if decimals else str(int(value))
     return str(value)
+
+
+def cells_of(column: pd.Series) -> list[Any]:
+    """The cells of a column of a DataFrame, for `as_text`."""
+    if column.dtype.kind == "f" and column.dtype.itemsize == 4:
+        # As Python's floats, 7.1 would be 7.099999904632568.
+        return list(column.to_numpy(np.float32, na_value=np.nan))
+    return column.tolist()
 
 
 def not_text(place: str, error: UnicodeDecodeError) -> UsageError:
@@ -523,7 +536,8 @@ def _parquet_chunks(path: Path, columns: Sequence[str], decimals: bool, progress
             for batch in file.iter_batches(CHUNK_ROWS, columns=list(dict.fromkeys(columns))):
                 rows = np.arange(next_row, next_row + batch.num_rows, dtype=np.int64)
                 cells = {
-                    name: ArrowCells(batch.column(name), rows, f"{path}, column {name!r}", decimals) for name in columns
+                    name: ArrowCells(_common(batch.column(name)), rows, f"{path}, column {name!r}", decimals)
+                    for name in columns
                 }
                 # There are no blank lines in such a file: a row without a text and a code is one with a fault.
                 yield Chunk(cells, rows)
@@ -531,3 +545,14 @@ def _parquet_chunks(path: Path, columns: Sequence[str], decimals: bool, progress
                 bar.update(batch.num_rows)
     except (ArrowException, OSError) as error:
         raise UsageError(f"{path} cannot be read as Parquet: {error}") from None
+
+
+def _common(values: Any) -> Any:
+    """A pyarrow array in a type for which pyarrow has all that `ArrowCells` asks for, numbers as they were written."""
+    values = getattr(values, "storage", values)  # of an extension type
+    kind = str(values.type)
+    if kind == "float":
+        # The decimals of 32 bits; as Python's floats, 7.1 would be 7.099999904632568.
+        return values.cast("string").cast("float64")
+    wider = {"string_view": "large_string", "binary_view": "large_binary"}.get(kind)
+    return values if wider is None else values.cast(wider)

@@ -11,7 +11,7 @@ import numpy as np
 
 from histocc.errors import UsageError
 from histocc.files.review import CHECKED, is_review, is_ticked
-from histocc.files.tables import Chunk, TextCells, as_text, column_names, columns_fault, not_text, read_chunks
+from histocc.files.tables import Chunk, TextCells, as_text, cells_of, column_names, columns_fault, not_text, read_chunks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -250,7 +250,7 @@ def _frame_chunk(frame: pd.DataFrame, wanted: Sequence[str]) -> Chunk:
     fault = columns_fault("the table", list(frame.columns), wanted)
     if fault:
         raise UsageError(fault)
-    columns = {name: TextCells(np.array(_texts(name, frame[name].tolist()), dtype=object)) for name in wanted}
+    columns = {name: TextCells(np.array(_texts(name, cells_of(frame[name])), dtype=object)) for name in wanted}
     chunk = Chunk(columns, np.arange(2, len(frame) + 2, dtype=np.int64))
     return chunk.without([i for i in chunk.blank().tolist() if not any(_has_value(v) for v in frame.iloc[i])])
 

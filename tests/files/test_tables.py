@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from histocc.errors import UsageError
 from histocc.files import tables
-from histocc.files.tables import as_text, column_names, peek, read_chunks
+from histocc.files.tables import as_text, cells_of, column_names, peek, read_chunks
 
 CELLS = st.one_of(
     st.sampled_from(["", "", " ", "nan", "007", "a,b", 'a "b" c', "two\nlines", "\ufeffx", "æ🙂"]),
@@ -207,6 +208,42 @@ def test_parquet(tmp_path, monkeypatch):
         read(path, names)
 
 
+def test_types_of_a_parquet_file_that_are_seldom_met(tmp_path):
+    pa = pytest.importorskip("pyarrow", minversion="21")
+    from pyarrow import parquet
+
+    path = tmp_path / "t.parquet"
+    few = [*map(str, range(128))]
+    columns = {
+        "single": pa.array([7.1, 61110.0, *[None] * 126], pa.float32()),
+        # As many values as eight bits with a sign can number, and no number left for the null.
+        "kind": pa.DictionaryArray.from_arrays(pa.array([*range(127), None], pa.int8()), pa.array(few)),
+        "json": pa.ExtensionArray.from_storage(pa.json_(), pa.array(['"a"', None] * 64)),
+        "text": pa.array(["a", None] * 64, pa.string_view()),
+        "bytes": pa.array([b"a", None] * 64, pa.binary_view()),
+    }
+    parquet.write_table(pa.table(columns), path)
+    (chunk,) = read_chunks(path, list(columns))
+    wanted = {
+        "single": ["7.1", "61110", *[""] * 126],
+        "kind": [*few[:-1], ""],
+        "json": ['"a"', ""] * 64,
+        "text": ["a", ""] * 64,
+        "bytes": ["a", ""] * 64,
+    }
+    for column, texts in wanted.items():
+        distinct, numbers = chunk[column].distinct()
+        assert [distinct[i] for i in numbers] == chunk[column].tolist() == texts
+        assert chunk.at(np.array([1, 0]))[column].tolist() == [texts[1], texts[0]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "Float32", "float[pyarrow]"])
+def test_floats_of_32_bits_in_a_frame(dtype):
+    pytest.importorskip("pyarrow")
+    column = pd.Series([7.1, None, 61110.0]).astype(dtype)
+    assert [as_text(value, decimals=False) for value in cells_of(column)] == ["7.1", "", "61110"]
+
+
 def test_bytes_of_a_parquet_file_are_text(tmp_path):
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
@@ -260,6 +297,8 @@ def test_damaged_names_of_columns_of_a_parquet_file(tmp_path):
 def test_text_of_a_cell():
     values = [None, pd.NA, pd.NaT, float("nan"), Decimal("NaN"), "nan", 7, True, float("inf"), -0.5, 1e3]
     assert [*map(as_text, values)] == ["", "", "", "", "", "nan", "7", "True", "inf", "-0.5", "1000.0"]
+    # What pandas makes of the lists of a Parquet file.
+    assert as_text(np.array([1, 2])) == "[1 2]"
     assert as_text(1e3, decimals=False) == "1000"
 
 
