@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from histocc.errors import Problems, UsageError
 from histocc.files import console
 from histocc.files.entries import shown
 from histocc.files.folders import check_folder
+from histocc.files.json_files import write_json
 from histocc.files.key import read_key, write_key
 from histocc.files.languages import LanguageNames, read_language_map
 from histocc.files.run_folder import (
@@ -317,9 +317,7 @@ def prepare(
     files = {
         TRAINING_ROWS: lambda path: write_table(path, header, table.texts, columns, train, progress),
         VALIDATION_ROWS: lambda path: write_table(path, header, table.texts, columns, val, progress),
-        PREPARATION_FACTS: lambda path: path.write_text(
-            json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8"
-        ),
+        PREPARATION_FACTS: lambda path: write_json(path, facts),
     }
     files[CODE_FREQUENCIES] = lambda path: frequencies.write(path, table, labels, key, len(kept))
     if report.rows_dropped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import sys
 
 import pandas as pd
 import pytest
@@ -217,6 +218,15 @@ def test_damaged_files(refuse, tmp_path):
 def test_text_that_is_no_unicode(refuse):
     frame = pd.DataFrame({"occ1": pd.Series(["farmer", "f\udce6rmer"] * 10, dtype=object), "hisco_1": "61110"})
     refuse(frame, "The table holds a text that UTF-8 cannot represent")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_a_file_whose_name_is_no_text(write_csv, tmp_path, formatter):
+    path = write_csv(GOOD, os.fsdecode(b"k\xf8benhavn.csv"))
+    prepare(path, "occ1", formatter, tmp_path / "out", 0.1)
+    _, report = prepare(path, "occ1", formatter, tmp_path / "out", 0.1)
+    assert report.reused
+    assert len(report.notes) == 1
 
 
 def test_all_codes_file(refuse, write_csv, tmp_path):
