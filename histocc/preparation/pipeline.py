@@ -56,7 +56,7 @@ from histocc.preparation.prepared import (
 from histocc.preparation.rejected import duplicates_notes, nothing_left, refuse, write_rejected
 from histocc.preparation.report import PreparationReport
 from histocc.preparation.split import DESCRIPTION, group_split, judge_split, random_split
-from histocc.preparation.table import Table, join_tables, read_column, read_table
+from histocc.preparation.table import Table, check_columns, join_tables, read_column, read_table
 from histocc.preparation.writing import SET_ASIDE, write_table, write_together
 
 if TYPE_CHECKING:
@@ -218,13 +218,17 @@ def prepare(
     problems.run(check_arguments, dataset, input_col, target_cols, save_path, share_val, language, language_col)
     problems.run(_check_codes, formatter, short_codes, pad_codes)
     problems.run(_check_split, dataset, split_by, val_data)
+    by_text = split_by is not None and split_by in (DESCRIPTION, input_col)
+    group_col = None if by_text else split_by
+    # A table takes minutes to read, and only then comes the next.
+    columns = [input_col, *target_cols, language_col]
+    for source, wanted in ((dataset, [*columns, group_col]), (val_data, columns), (all_codes_file, [all_codes_col])):
+        problems.run(check_columns, source, [column for column in wanted if column is not None])
     own_languages = problems.run(read_language_map, language_map) if language_map is not None else None
     if overwrite:
         problems.run(check_overwrite, save_path)
     problems.raise_if_any()
     spelling = Spelling(keep_missing_spellings, frozenset(short_codes), formatter.block_size if pad_codes else None)
-    by_text = split_by is not None and split_by in (DESCRIPTION, input_col)
-    group_col = None if by_text else split_by
     table = read_table(dataset, input_col, target_cols, language_col, language, progress, group_col)
     if val_data is not None:
         table = join_tables(table, read_table(val_data, input_col, target_cols, language_col, language, progress))

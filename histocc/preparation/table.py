@@ -11,7 +11,17 @@ import numpy as np
 
 from histocc.errors import UsageError
 from histocc.files.review import CHECKED, is_review, is_ticked
-from histocc.files.tables import Chunk, TextCells, as_text, cells_of, column_names, columns_fault, not_text, read_chunks
+from histocc.files.tables import (
+    Chunk,
+    TextCells,
+    as_text,
+    cells_of,
+    column_names,
+    columns_fault,
+    file_fault,
+    not_text,
+    read_chunks,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,6 +113,20 @@ class Interner:
     def strings(self) -> list[str]:
         """The strings, by number."""
         return list(self.index)
+
+
+def check_columns(source: str | Path | pd.DataFrame | None, wanted: Sequence[str]) -> None:
+    """Raise a UsageError if a table lacks columns or has them twice; what is no table at all is told elsewhere."""
+    if not wanted or source is None:
+        return
+    if not isinstance(source, (str, Path)):
+        fault = columns_fault("the table", list(source.columns), wanted)
+    elif file_fault(Path(source)) is None:
+        fault = columns_fault(str(source), column_names(source), wanted)
+    else:
+        return
+    if fault:
+        raise UsageError(fault)
 
 
 def read_table(
@@ -247,9 +271,7 @@ def _renumber(chunk: Chunk, column: str, known: Interner) -> np.ndarray:
 
 
 def _frame_chunk(frame: pd.DataFrame, wanted: Sequence[str]) -> Chunk:
-    fault = columns_fault("the table", list(frame.columns), wanted)
-    if fault:
-        raise UsageError(fault)
+    check_columns(frame, wanted)
     columns = {name: TextCells(np.array(_texts(name, cells_of(frame[name])), dtype=object)) for name in wanted}
     chunk = Chunk(columns, np.arange(2, len(frame) + 2, dtype=np.int64))
     return chunk.without([i for i in chunk.blank().tolist() if not any(_has_value(v) for v in frame.iloc[i])])

@@ -62,6 +62,16 @@ def test_missing_columns_are_listed_with_close_names(refuse, write_csv):
     )
 
 
+def test_missing_columns_of_all_tables_are_told_before_any_is_read(refuse, write_csv):
+    table = write_csv([["occ1", "hisco1"], ["farmer", "too long to be a code"]])
+    other = write_csv([["occ", "hisco_1"], ["farmer", "61110"]], "other.csv")
+    codes = write_csv([["code"], ["61110"]], "codes.csv")
+    message = refuse(table, "3 problems", val_data=other, all_codes_file=codes, all_codes_col="codes")
+    assert "table.csv has no column 'hisco_1' (did you mean 'hisco1'?)" in message
+    assert "other.csv has no column 'occ1' (did you mean 'occ'?)" in message
+    assert "codes.csv has no column 'codes' (did you mean 'code'?)" in message
+
+
 def test_missing_column_of_a_frame(refuse):
     refuse(pd.DataFrame({"occ1": ["x"]}), r"the table has no column 'hisco_1'; its columns are: 'occ1'")
 
