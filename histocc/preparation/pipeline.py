@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -231,7 +232,13 @@ def prepare(
     spelling = Spelling(keep_missing_spellings, frozenset(short_codes), formatter.block_size if pad_codes else None)
     table = read_table(dataset, input_col, target_cols, language_col, language, progress, group_col)
     if val_data is not None:
-        table = join_tables(table, read_table(val_data, input_col, target_cols, language_col, language, progress))
+        second = read_table(val_data, input_col, target_cols, language_col, language, progress)
+        if second.name == table.name:
+            # Files of one name in two folders, or two frames.
+            is_file = isinstance(dataset, (str, Path))
+            table = replace(table, name=str(dataset) if is_file else "the table to train on")
+            second = replace(second, name=str(val_data) if is_file else "the table to validate on")
+        table = join_tables(table, second)
     labels = understand(table, target_cols, spelling)
     report = PreparationReport(
         save_path=str(save_path),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pandas as pd
 import pytest
 
 from histocc.errors import UsageError
@@ -103,6 +104,21 @@ class TestTableOfOnesOwn:
             ["table.csv", "2", "occ1"],
             ["own.csv", "3", "c1"],
         ]
+
+    def test_two_files_of_the_same_name_are_told_apart(self, run, write_csv, read_csv, tmp_path):
+        (tmp_path / "later").mkdir()
+        other = write_csv([HEADER, row(1), row(2, code="6111é")], "later/table.csv")
+        first = tmp_path / "table.csv"
+        with pytest.raises(UsageError, match=f"^1 of 10 rows of {first} and {other} do") as caught:
+            run([row(i) for i in range(8)], val_data=other)
+        assert f"\n    {other}, row 3, column 'c1': '6111é'" in str(caught.value)
+        assert [r[0] for r in read_csv(tmp_path / "out" / "rejected_rows.csv")] == ["file", str(other)]
+        frames = (
+            pd.DataFrame([HEADER, row(i, code=code)]).T.set_index(0).T for i, code in ((1, "6111é"), (2, "61110"))
+        )
+        formatter = construct_general_purpose_formatter(5, ["c1", "c2"])
+        with pytest.raises(UsageError, match=r"(?s)^1 of 2 rows of .*\n    the table to train on, row 2, column 'c1'"):
+            prepare(next(frames), "occ1", formatter, tmp_path / "frames", 0.1, val_data=next(frames))
 
     def test_both_need_rows(self, run, write_csv):
         other = write_csv([HEADER, row(2, code="6111é")], "own.csv")
