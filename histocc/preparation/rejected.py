@@ -23,7 +23,7 @@ from histocc.preparation.diagnosis import (
     near_duplicates,
 )
 from histocc.preparation.table import Table
-from histocc.preparation.writing import write_together
+from histocc.preparation.writing import CHUNK_ROWS, write_together
 
 MOST_GROUPS = 3
 
@@ -113,19 +113,24 @@ def write_rejected(
 ) -> None:
     """One line for each fault, ordered by row: where, what, why and what to do, then text and codes as they were."""
     names = [*target_cols, input_col]  # the text is column -1
-    faults = sorted(
-        (row, column, finding.reason)
-        for finding in findings
-        for row, column in zip(finding.rows.tolist(), finding.columns.tolist())
-    )
+    reasons = sorted({finding.reason for finding in findings})
+    rows = np.concatenate([finding.rows for finding in findings])
+    columns = np.concatenate([finding.columns for finding in findings])
+    kinds = np.concatenate([np.full(len(finding.rows), reasons.index(finding.reason)) for finding in findings])
+    order = np.lexsort((kinds, columns, rows))
     files = ["file"] if table.second is not None else []
-    lines = [[*files, "row", "column", "value", "reason", "remedy", input_col, *target_cols]]
-    for row, column, reason in faults:
-        codes = [table.code_values[i] for i in table.codes[row].tolist()]
-        value = table.texts[row] if column < 0 else codes[column]
-        where = [*([table.file_of(row)] if files else []), str(table.row_numbers[row]), names[column], value]
-        lines.append([*where, reason, REMEDIES[reason], table.texts[row], *codes])
-    path.write_bytes(csv_text(lines).encode())
+    with path.open("wb") as file:
+        file.write(csv_text([[*files, "row", "column", "value", "reason", "remedy", input_col, *target_cols]]).encode())
+        # Where leading zeros are lost, most of a table's rows are here.
+        for start in range(0, len(order), CHUNK_ROWS):
+            chunk = order[start : start + CHUNK_ROWS]
+            lines = []
+            for row, column, kind in zip(rows[chunk].tolist(), columns[chunk].tolist(), kinds[chunk].tolist()):
+                codes = [table.code_values[i] for i in table.codes[row].tolist()]
+                value = table.texts[row] if column < 0 else codes[column]
+                where = [*([table.file_of(row)] if files else []), str(table.row_numbers[row]), names[column], value]
+                lines.append([*where, reasons[kind], REMEDIES[reasons[kind]], table.texts[row], *codes])
+            file.write(csv_text(lines).encode())
 
 
 def duplicates_notes(labels: Labels, formatter: BlockyFormatter) -> list[str]:

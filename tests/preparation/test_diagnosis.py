@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import tracemalloc
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from histocc.errors import UsageError
 from histocc.formatter import construct_finetune_formatter, construct_general_purpose_formatter
 from histocc.preparation import is_prepared, prepare, prepare_finetuning_data, prepared_notes, read_key
+from histocc.preparation.diagnosis import Finding
+from histocc.preparation.rejected import write_rejected
+from histocc.preparation.table import read_table
 
 HEADER = ["occ1", "c1", "c2", "c3"]
 GOOD = [["farmer", "61110", "", ""]] * 9
@@ -87,6 +92,26 @@ def test_dropped_rows_are_listed(write_csv, read_csv, tmp_path, formatter3):
     assert report.dropped == {"unknown character": 1, "a gap before a later code": 1, "missing text": 2}
     assert "3 rows left out, listed in rejected_rows.csv" in report.summary()
     assert "1 row with a code shorter than the block, accepted as asked: '1110' 1 times" in report.summary()
+
+
+def test_a_list_of_many_rejected_rows_takes_little_memory(read_csv, tmp_path, monkeypatch):
+    monkeypatch.setattr("histocc.preparation.rejected.CHUNK_ROWS", 500)
+    frame = pd.DataFrame({"occ1": [f"text {i}" for i in range(20_000)], "c1": "1110"})
+    table = read_table(frame, "occ1", ["c1"])
+    rows = np.arange(20_000)[::-1]
+    findings = [Finding("too short", rows, np.zeros_like(rows)), Finding("missing text", rows[:1], np.array([-1]))]
+    tracemalloc.start()
+    try:
+        write_rejected(tmp_path / "list.csv", table, findings, "occ1", ["c1"])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    header, *listed = read_csv(tmp_path / "list.csv")
+    assert header == ["row", "column", "value", "reason", "remedy", "occ1", "c1"]
+    assert [line[:2] for line in listed[-2:]] == [["20001", "occ1"], ["20001", "c1"]]
+    assert [int(line[0]) for line in listed] == [*range(2, 20_002), 20_001]
+    # Half a kilobyte a row, otherwise.
+    assert peak < 100 * len(rows)
 
 
 def test_a_list_of_rejected_rows_from_before_goes(write_csv, tmp_path, formatter):
