@@ -177,13 +177,25 @@ class _BadCells:
     examples: dict[str, list[tuple[int, int, str]]] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
 
-    def add(self, kind: str, detail: str, path: Path, column: str, value: str, rows: np.ndarray) -> None:
-        """Note cells with the same value; `rows` are row numbers of the file, ascending."""
+    def add(self, kind: str, path: Path, column: str, rows: np.ndarray, cells: Sequence[tuple[str, str]]) -> None:
+        """Note cells of a column.
+
+        Parameters
+        ----------
+        kind
+            What is wrong with them.
+        path, column
+            File and column.
+        rows
+            Their row numbers in the file, ascending.
+        cells
+            Of the first `MAX_EXAMPLES` of them, the text and what is wrong with it in particular.
+        """
         self.counts[kind] = self.counts.get(kind, 0) + len(rows)
         if not self.files or self.files[-1] != path:
             self.files.append(path)
         examples = self.examples.setdefault(kind, [])
-        for row in rows[:MAX_EXAMPLES].tolist():
+        for row, (value, detail) in zip(rows[:MAX_EXAMPLES].tolist(), cells):
             text = f"{path}, row {row}, column {column!r}: {shown(value)}" + (f" ({detail})" if detail else "")
             examples.append((len(self.files), row, text))
         examples.sort(key=lambda example: example[:2])
@@ -351,24 +363,29 @@ def _labels(
     for j, column in enumerate(code_columns):
         texts, index = chunk[column].distinct()
         ids = np.empty(len(texts), dtype=np.int32)
-        refused: list[tuple[int, str, BadValueError]] = []
+        refused: dict[int, BadValueError] = {}
         for i, text in enumerate(texts):
             try:
                 ids[i] = lookup(text)
             except BadValueError as error:
                 ids[i] = -2
-                refused.append((i, text, error))
+                refused[i] = error
         labels[:, j] = np.where(open_rows, ids[index], -1)
         hidden += int(((ids[index] != -1) & ~open_rows).sum())
-        for i, text, error in refused:
-            rows = np.flatnonzero((index == i) & open_rows)
+        # All of a kind at once: in the wrong column every row has a value of its own.
+        for kind in dict.fromkeys(error.kind for error in refused.values()):
+            of_kind = np.zeros(len(texts), dtype=bool)
+            of_kind[[i for i, error in refused.items() if error.kind == kind]] = True
+            rows = np.flatnonzero(of_kind[index] & open_rows)
             if len(rows):
-                bad.add(error.kind, str(error), path, column, text, chunk.row_numbers[rows])
+                numbers = index[rows[:MAX_EXAMPLES]].tolist()
+                cells = [(texts[i], str(refused[i])) for i in numbers]
+                bad.add(kind, path, column, chunk.row_numbers[rows], cells)
         if j == 0 and require_code:
             rows = np.flatnonzero(labels[:, 0] == -1)
             if len(rows):
                 missing = "the first code is missing; give the row one, or leave it out"
-                bad.add(missing, "", path, column, "", chunk.row_numbers[rows])
+                bad.add(missing, path, column, chunk.row_numbers[rows], [("", "")] * MAX_EXAMPLES)
         if gap_ends_row:
             open_rows &= labels[:, j] != -1
     return labels, hidden

@@ -160,6 +160,18 @@ def test_cells_are_named_in_the_order_of_the_file(tmp_path):
     ]
 
 
+def test_a_column_of_wrong_values_costs_no_message_for_each(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr("histocc.dataloader.rows.shown", lambda value: made.append(value) or repr(value))
+    header = "occ1,lang,code1,code2,code3,code4,code5\n"
+    path = write(tmp_path / "t.csv", header + "".join(f"x,en,word {i},,,,\n" for i in range(1000)))
+    with pytest.raises(
+        UsageError, match=r"1,000 cells: no class index(.|\n)*row 11, column 'code1': 'word 9'\n.*990 more"
+    ):
+        read_hisco(path)
+    assert made == [f"word {i}" for i in range(10)]
+
+
 def test_all_that_is_wrong_with_codes_is_said_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr("histocc.files.tables.CHUNK_ROWS", 3)
     good = "occ1,lang,code1,code2,code3,code4,code5\n"
