@@ -94,6 +94,13 @@ def test_dropped_rows_are_listed(write_csv, read_csv, tmp_path, formatter3):
     assert "1 row with a code shorter than the block, accepted as asked: '1110' 1 times" in report.summary()
 
 
+def test_codes_as_spreadsheets_leave_them_alone(write_csv, tmp_path, formatter):
+    rows = [["occ1", "hisco_1"], ["a", '="01110"'], ["b", "01110"], ["c", '=""'], ["d", "61110"]]
+    key, report = prepare(write_csv(rows), "occ1", formatter, tmp_path / "out", 0.25)
+    assert key == {"01110": 0, "?": 1, "61110": 2}
+    assert report.missing_spellings == {"": 1}
+
+
 def test_a_list_of_many_rejected_rows_takes_little_memory(read_csv, tmp_path, monkeypatch):
     monkeypatch.setattr("histocc.preparation.rejected.CHUNK_ROWS", 500)
     frame = pd.DataFrame({"occ1": [f"text {i}" for i in range(20_000)], "c1": "1110"})
