@@ -10,7 +10,7 @@ import numpy as np
 from histocc.dataloader.draws import mix
 from histocc.dataloader.rows import TextColumn, take_text
 from histocc.errors import Problems, UsageError
-from histocc.files.tables import READ_ERRORS, columns_fault
+from histocc.files.tables import columns_fault, read_chunks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,9 +89,10 @@ class Words:
         weights = pd.to_numeric(table["freq"], errors="coerce").to_numpy(dtype=np.float64)
         refused = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
         if len(refused):
+            row = (table.index if pd.api.types.is_integer_dtype(table.index) else np.arange(len(table)))[refused[0]] + 2
             problems.add(
                 f"The table of word frequencies has {len(refused)} frequencies that are no number >= 0, the first in "
-                f"row {refused[0] + 2} (the header is row 1): {table['freq'].iloc[refused[0]]!r} (--fn-word-freq)."
+                f"row {row} (the header is row 1): {table['freq'].iloc[refused[0]]!r} (--fn-word-freq)."
             )
         elif not weights.sum() > 0:
             problems.add("The frequencies in the table of words sum to 0: give at least one word a weight.")
@@ -190,16 +191,21 @@ def _hashed_words(column: TextColumn, rows: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def read_word_frequencies(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a CSV file with the columns `word` and `freq`; words are text, also `nan` and `NA`.
+    """Read the columns `word` and `freq` of a CSV or Parquet file as text, also `nan` and `NA`.
+
+    The index says where a row stands: 0 is row 2 of the file, below the header.
 
     Raises
     ------
     UsageError
-        There is no such file, or it is no table.
+        There is no such file, it is no table, or it lacks a column.
     """
     import pandas as pd
 
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except (*READ_ERRORS, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UsageError(f"{path} cannot be read as a table of words (--fn-word-freq): {error}") from error
+        chunks = list(read_chunks(path, ["word", "freq"], progress=False))
+    except UsageError as error:
+        raise UsageError(f"{error} (--fn-word-freq)") from None
+    rows = np.concatenate([np.empty(0, dtype=np.int64), *(chunk.row_numbers - 2 for chunk in chunks)])
+    columns = {name: [text for chunk in chunks for text in chunk[name].tolist()] for name in ("word", "freq")}
+    return pd.DataFrame(columns, index=rows, dtype=object)

@@ -11,7 +11,7 @@ from histocc.dataloader import check_files
 from histocc.dataloader.codes import CodeTable
 from histocc.dataloader.encoding import texts_of
 from histocc.dataloader.rows import BadValueError, TextColumn, read_chunks, read_table
-from histocc.dataloader.words import Words
+from histocc.dataloader.words import Words, read_word_frequencies
 from histocc.errors import UsageError
 from histocc.formatter import construct_general_purpose_formatter, hisco_blocky5, occ1950_blocky2
 
@@ -79,6 +79,16 @@ def test_words_of_several_blocks(monkeypatch):
 def test_bad_word_frequencies_are_refused(table, message):
     with pytest.raises(UsageError, match=message):
         Words.from_frequencies(pd.DataFrame(table))
+
+
+def test_word_frequencies_are_read_as_other_tables(tmp_path):
+    path = write(tmp_path / "w.csv", "rank,word,freq,note\n1,nan,2,9,\n\n2,NA,many,9,\n")
+    table = read_word_frequencies(path)
+    assert table.to_dict("list") == {"word": ["nan", "NA"], "freq": ["2", "many"]}
+    with pytest.raises(UsageError, match=r"row 4 .*'many'"):
+        Words.from_frequencies(table)
+    with pytest.raises(UsageError, match=r"w\.csv has no column 'freq'.* \(--fn-word-freq\)"):
+        read_word_frequencies(write(path, "word\na\n"))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
