@@ -139,7 +139,7 @@ class ClassSetMetrics:
         right = (above & true).sum(dim=1)
         n_pred, n_true = above.sum(dim=1), true.sum(dim=1)
         exact = (right == n_pred) & (right == n_true)
-        numbers = torch.stack([torch.ones_like(right), exact, right, n_pred, n_true], dim=1).to(torch.int16)
+        numbers = torch.stack([torch.ones_like(right), exact, right, n_pred, n_true], dim=1).to(torch.int32)
         classes = None
         if self._mistakes is not None:
             classes = torch.cat([_classes_of(above, logits.float()), _classes_of(true, targets.float())], dim=1)

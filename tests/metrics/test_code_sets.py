@@ -247,3 +247,11 @@ def test_mistakes_of_a_flat_head_name_its_classes():
         "confused": [{"true": "b", "predicted": "c", "rows": 1, "examples": ["4"]}],
         "worst_covered": [{"code": "b", "rows": 1, "found": 0, "examples": ["4"]}],
     }
+
+
+def test_a_head_of_very_many_classes_is_counted_right():
+    metrics = ClassSetMetrics()
+    targets = torch.zeros(1, 40_000)
+    targets[0, 7] = 1
+    metrics.update(torch.ones(1, 40_000), targets)
+    assert metrics.counts().sum(axis=(0, 1, 2)).tolist() == [1, 0, 1, 40_000, 1]
