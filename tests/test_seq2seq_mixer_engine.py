@@ -62,14 +62,23 @@ def test_evaluate_refuses_to_judge_without_rows(run):
         evaluate(run.model, [], run.loss_fn, CPU)
 
 
-def test_train_one_epoch_returns_the_step_reached(run, tmp_path):
+def test_train_one_epoch_returns_the_step_reached_and_shows_how_it_goes(run, tmp_path, capsys):
     model, loss_fn, optimizer, scheduler = run.arguments()
     batches = run.batches("train")[:5]
     step = train_one_epoch(
-        model, batches, loss_fn, optimizer, CPU, scheduler, 7, save_interval=4, save_dir=tmp_path, total_steps=100
+        model, batches, loss_fn, optimizer, CPU, scheduler, 7, 2, save_interval=4, save_dir=tmp_path, total_steps=100
     )
     assert step == 12
     assert sorted(p.name for p in tmp_path.glob("*.bin")) == ["12.bin", "8.bin", "last.bin"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "epoch's mean loss" in line]
+    assert [line.split(":")[0] for line in lines] == [f"step {step} of 100" for step in (8, 10, 12)]
+
+
+def test_training_without_batches_ends_with_an_error(run):
+    model, loss_fn, optimizer, scheduler = run.arguments()
+    once = iter(run.batches("train")[:2])
+    with pytest.raises(ValueError, match="nothing to train on: the data loader gave no batches in epoch 1"):
+        train(model, {"data_loader_train": once}, loss_fn, optimizer, CPU, scheduler, None, 3)
 
 
 def test_checkpoints_hold_the_entries_of_the_original(run, tmp_path):

@@ -33,7 +33,7 @@ class RecordingLoss(nn.Module):
 
 @pytest.mark.parametrize("fast_encoder", [True, False])
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense classes", "class indices"])
-def test_the_engine_follows_the_original(golden, tiny_canine_config, fast_encoder, sparse):
+def test_the_engine_follows_the_original(golden, tiny_canine_config, fast_encoder, sparse, capsys):
     folder = golden / "trajectories"
     expected = json.loads((folder / "flat.json").read_text())
     with np.load(folder / "flat_batches.npz") as arrays:
@@ -50,8 +50,10 @@ def test_the_engine_follows_the_original(golden, tiny_canine_config, fast_encode
     scheduler = linear_schedule(optimizer, expected["warmup_steps"], expected["total_steps"])
     loss_fn = RecordingLoss()
 
-    accuracy, loss = train_epoch(model, batches, loss_fn, optimizer, CPU, scheduler, verbose=False)
+    accuracy, loss = train_epoch(model, batches, loss_fn, optimizer, CPU, scheduler, num_batches_to_average=8)
 
+    lines = [line for line in capsys.readouterr().out.splitlines() if "epoch's mean loss" in line]
+    assert [line.split(":")[0] for line in lines] == [f"step {step} of 20" for step in (8, 16, 20)]
     assert loss_fn.values == pytest.approx(expected["losses"], rel=1e-5)
     assert (accuracy, loss) == pytest.approx((expected["train_accuracy"], expected["train_loss"]), rel=1e-5)
     for name, wanted in load_file(folder / "flat_final.safetensors").items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -180,7 +180,6 @@ class TrainingLoop:
 
     def run(self, loader_of_epoch: Callable[[int], Iterable[Batch]]) -> None:
         """Train to `total_steps`, from wherever the loop stands; evaluate and save at the end."""
-        self._progress = Progress(self.total_steps, self.step, enabled=self.show_progress and self.processes.is_main)
         if self.checkpoints is not None and self.processes.is_main:
             self.checkpoints.remove_leftovers()
         if self.step == 0 and self.processes.is_main:
@@ -188,7 +187,7 @@ class TrainingLoop:
                 log.set_aside()
             if self.log is not None:
                 set_aside(self._metrics_folder())
-        try:
+        with self._showing_progress():
             self._catch_up_evaluation()
             while not self.finished:
                 self.run_epoch(loader_of_epoch(self.epoch))
@@ -197,11 +196,29 @@ class TrainingLoop:
                 improved = self._evaluate_and_log()
             if improved or self._saved_step != self.step:
                 self.save(best=improved)
+
+    @contextlib.contextmanager
+    def _showing_progress(self) -> Iterator[None]:
+        """Show progress meanwhile: of a run with all its epochs, or of an epoch by itself."""
+        if self._progress is not None:
+            yield
+            return
+        self._progress = Progress(self.total_steps, self.step, enabled=self.show_progress and self.processes.is_main)
+        try:
+            yield
         finally:
             self._progress.close()
+            self._progress = None
 
     def run_epoch(self, loader: Iterable[Batch]) -> None:
-        """Train on what is left of the current epoch, up to `total_steps` or a stop."""
+        """Train on what is left of the current epoch, up to `total_steps` or a stop.
+
+        Raises ValueError if there is nothing to train on.
+        """
+        with self._showing_progress():
+            self._run_epoch(loader)
+
+    def _run_epoch(self, loader: Iterable[Batch]) -> None:
         sampler = getattr(loader, "sampler", None)
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(self.epoch)
@@ -216,6 +233,8 @@ class TrainingLoop:
         iterator = iter(loader)
         clock = time.perf_counter()
         group = list(islice(iterator, self.plan.grad_accum_steps))
+        if not group and not self.finished:
+            raise ValueError(f"there is nothing to train on: the data loader gave no batches in epoch {self.epoch}")
         seconds_data = time.perf_counter() - clock
         while group and not self.finished:
             self._train_step(group)
@@ -286,8 +305,7 @@ class TrainingLoop:
         self._steps_here += 1
 
     def _after_step(self, epoch_ended: bool) -> None:
-        if self._progress is not None:
-            self._progress.advance()
+        self._progress.advance()
         if self._agreement.exchange(self.context.stop.requested):
             self._stopping = True
         due = self.plan
@@ -316,7 +334,7 @@ class TrainingLoop:
     def _show(self) -> None:
         self._checks.settle()
         figures = self.means.figures(self.processes)
-        if self._progress is None or not self.processes.is_main:
+        if not self.processes.is_main:
             return
         waiting = self.means.seconds_data / max(self.means.seconds, 1e-9)
         shown = {
@@ -360,8 +378,7 @@ class TrainingLoop:
                 self._log_groups(details)
             for tell in self.on_evaluation:
                 tell(Evaluation(self.step, row, unwrap(self.model), details))
-            if self._progress is not None:
-                self._progress.line(evaluation_line(self.step, figures, details))
+            self._progress.line(evaluation_line(self.step, figures, details))
         improved = figures.get("val_loss", float("inf")) < self.best_val_loss
         if improved:
             self._best_on_disk, self.best_val_loss = self.best_val_loss, figures["val_loss"]
