@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -177,35 +177,40 @@ class History:
 
     def __init__(self) -> None:
         self.figures: dict[str, list[float]] = {name: [] for name in HISTORY}
+        self.steps: list[int] = []
 
     def __call__(self, evaluation: Evaluation) -> None:
+        self.steps.append(evaluation.step)
         for name in HISTORY:
             self.figures[name].append(evaluation.figures[name])
 
-    def restore(self, epochs: Iterable[Sequence[float]]) -> None:
-        """Fill in the epochs, the figures of each in the order of `HISTORY`."""
-        columns = zip(*epochs) if (epochs := list(epochs)) else ([] for _ in HISTORY)
-        self.figures.update(zip(HISTORY, map(list, columns)))
+    def restore(self, log: LogFile) -> None:
+        """Fill in the epochs that are on file."""
+        for step, *epoch in log.numbers("step", *HISTORY):
+            self.steps.append(int(step))
+            for name, value in zip(HISTORY, epoch):
+                self.figures[name].append(value)
 
-    def best(self) -> tuple[float, float]:
-        """The highest validation accuracy, and with it the least loss, negative; (-1, -inf) before the first epoch."""
-        figures = self.figures
-        return max(zip(figures["val_acc"], (-loss for loss in figures["val_loss"])), default=(-1.0, float("-inf")))
+    def best(self, after: int) -> tuple[float, float]:
+        """The highest validation accuracy behind step `after`, and with it the least loss, negative; or (-1, -inf)."""
+        epochs = zip(self.steps, self.figures["val_acc"], self.figures["val_loss"])
+        return max(((acc, -loss) for step, acc, loss in epochs if step > after), default=(-1.0, float("-inf")))
 
 
 class BestWeights:
     """Saves the weights with the highest validation accuracy, among equals those with the least loss.
 
-    A callback on evaluation, to be called before `history` has the epoch.
+    A callback on evaluation, to be called before `history` has the epoch. Figures of steps up to `after` do not count.
     """
 
-    def __init__(self, checkpoints: FlatCheckpoints, history: History) -> None:
+    def __init__(self, checkpoints: FlatCheckpoints, history: History, after: Callable[[], int]) -> None:
         self._checkpoints = checkpoints
         self._history = history
+        self._after = after
 
     def __call__(self, evaluation: Evaluation) -> None:
         figures = evaluation.figures
-        if (figures["val_acc"], -figures["val_loss"]) > self._history.best():
+        if (figures["val_acc"], -figures["val_loss"]) > self._history.best(self._after()):
             weights = evaluation.model.state_dict()
             save_with_retry(
                 lambda: self._checkpoints.save_weights(self._checkpoints.best, weights),
@@ -314,7 +319,8 @@ class FlatTraining:
         callbacks: list[OnEvaluation] = [self.history]
         if self.checkpoints is not None:
             drawing = HistoryFigure(self.checkpoints.figure, self.history, switch.reference_loss)
-            callbacks = [BestWeights(self.checkpoints, self.history), self.history, drawing]
+            best = BestWeights(self.checkpoints, self.history, lambda: self.loop.save_extra["best_after"])
+            callbacks = [best, self.history, drawing]
         plain_model = unwrap(model)
 
         def evaluate_now() -> dict[str, float] | None:
@@ -332,7 +338,7 @@ class FlatTraining:
             on_evaluation=[*callbacks, *on_evaluation],
             checkpoints=self.checkpoints,
             log=None if folder is None else LogFile(folder / run_folder.LOG, LOG_COLUMNS),
-            save_extra={**(save_extra or {}), "augmented": self.augmented},
+            save_extra={**(save_extra or {}), "augmented": self.augmented, "best_after": -1},
             show_progress=verbose,
             counted=("train_acc",),
         )
@@ -345,14 +351,14 @@ class FlatTraining:
             log.numbers(*HISTORY)
         self.loop.restore(checkpoint)
         self._set_augmented(checkpoint.augmented)
+        self.loop.save_extra["best_after"] = checkpoint.best_after
         if log is not None:
-            self.history.restore(log.numbers(*HISTORY))
+            self.history.restore(log)
 
-    @property
-    def finished(self) -> bool:
-        """Whether nothing is left to do, not even an evaluation."""
-        log = self.loop.log
-        return self.loop.finished and (log is None or log.has_step(self.loop.step))
+    def forget_best(self) -> None:
+        """Take the next evaluation for the best so far, whatever there was before; checkpoints say so."""
+        self.loop.forget_best()
+        self.loop.save_extra["best_after"] = max(self.history.steps, default=-1)
 
     def run(self) -> None:
         """Train to the last step, from wherever the loop stands."""

@@ -98,6 +98,8 @@ class Checkpoint:
         The lowest so far; infinite before the first evaluation.
     augmented
         Whether the flat classifier's augmented loader had taken over.
+    best_after
+        The last step whose figures do not count in the search for the flat classifier's best weights; -1 for none.
     """
 
     source: Path
@@ -111,6 +113,7 @@ class Checkpoint:
     precision: SavedPrecision | None = None
     best_val_loss: float = math.inf
     augmented: bool = False
+    best_after: int = -1
 
     @classmethod
     def of(cls, content: Mapping[str, Any], source: Path) -> Checkpoint:
@@ -136,6 +139,8 @@ class Checkpoint:
             values["best_val_loss"] = found.take(content, "best_val_loss", entries.number(infinite=True))
         if "augmented" in content:
             values["augmented"] = found.take(content, "augmented", entries.flag)
+        if "best_after" in content:
+            values["best_after"] = found.take(content, "best_after", entries.whole(-1))
         found.raise_if_any()
         return cls(source, **values)
 

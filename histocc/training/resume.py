@@ -109,6 +109,9 @@ class Restorable(Protocol):
     def restore(self, checkpoint: Checkpoint) -> None:
         """Resume the run of a checkpoint."""
 
+    def forget_best(self) -> None:
+        """Take the next evaluation for the best so far, whatever there was before."""
+
 
 def restore(
     target: Restorable,
@@ -134,7 +137,7 @@ def restore(
     saved = checkpoint.settings
     changed = [what for name, what in _DECIDE_VAL_LOSS.items() if name in saved and saved[name] != settings.get(name)]
     if changed:
-        loop.forget_best()
+        target.forget_best()
         notes.append(
             f"{' and '.join(changed)} changed, and with it what val_loss measures: the best state is looked for again "
             "from here on, and the first evaluation replaces the best one of before"

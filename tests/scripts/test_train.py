@@ -242,6 +242,28 @@ def test_weights_of_an_earlier_run_are_a_start(arguments, tmp_path, capsys):
     assert "--initial-checkpoint is not used: the run is resumed from" in out
 
 
+def test_the_best_weights_are_looked_for_again_where_the_validation_rows_change(arguments, tmp_path, capsys):
+    """Accuracies on other rows are no rivals: not when the rows change, and not of a still later session."""
+    run, best = tmp_path / "run", tmp_path / "run" / "m.bin"
+    assert outcome(capsys, arguments(run, "--epochs", 1))[0] == 0
+    log = run / "logs.csv"
+    header, row = log.read_text().splitlines()
+    cells = dict(zip(header.split(","), row.split(","))) | {"val_acc": "1.0", "val_loss": "0.0"}
+    log.write_text(f"{header}\n{','.join(cells.values())}\n")
+    code, out, err = outcome(capsys, arguments(run, "--epochs", 2, "--max-val-samples", 1))
+    assert code == 0, err
+    assert "the best state is looked for again" in out
+    state = torch.load(run / "last.bin", weights_only=True)
+    found = torch.load(best, weights_only=True)
+    assert all(torch.equal(found[name], tensor) for name, tensor in state["model"].items())
+    assert state["best_after"] == int(cells["step"])
+
+    code, out, err = outcome(capsys, arguments(run, "--epochs", 3, "--max-val-samples", 1))
+    assert code == 0, err
+    assert "looked for again" not in out
+    assert torch.load(run / "last.bin", weights_only=True)["best_after"] == int(cells["step"])
+
+
 def test_amp_accumulation_and_workers(arguments, tmp_path, capsys):
     more = ["--use-amp", "--amp-dtype", "bfloat16", "--grad-accum-steps", 2, "--num-workers", 1, "--epochs", 1]
     code, out, err = outcome(capsys, arguments(tmp_path / "run", *more, "--max-val-samples", 1))
