@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -198,7 +199,7 @@ def train(
     total_steps
         Optimizer steps of the whole run.
     current_step
-        Where it stands.
+        Where it stands; the figures up to there in `save_dir` say which state is the best so far.
     log_interval, eval_interval, save_interval
         Steps between figures, evaluations, checkpoints; None is never.
     log_wandb
@@ -297,7 +298,15 @@ def _loop_of_caller(
         save_extra={"key": key, **(save_extra or {})},
     )
     loop.step = current_step
+    if loop.log is not None and (loop.log.path.parent / run_folder.BEST_CHECKPOINT).exists():
+        loop.best_val_loss = _lowest_loss(loop.log, current_step)
     return loop
+
+
+def _lowest_loss(log: LogFile, last_step: int) -> float:
+    """The lowest 'val_loss' on file up to a step; infinite where there is none."""
+    losses = (loss for step, loss in log.numbers("step", "val_loss") if 0 < step <= last_step)
+    return min((loss for loss in losses if not math.isnan(loss)), default=math.inf)
 
 
 def _key_of(data: Any) -> Any:

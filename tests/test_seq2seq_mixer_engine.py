@@ -74,6 +74,20 @@ def test_train_one_epoch_returns_the_step_reached_and_shows_how_it_goes(run, tmp
     assert [line.split(":")[0] for line in lines] == [f"step {step} of 100" for step in (8, 10, 12)]
 
 
+def test_a_worse_epoch_leaves_the_best_state_of_earlier_ones(run, tmp_path):
+    model, loss_fn, *_ = run.arguments()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    batches, held_out = run.batches("train")[:2], run.batches("val")[:1]
+    step = 0
+    for best in (2, 2, 6):
+        more = {"eval_interval": 2, "save_dir": tmp_path, "data_loader_eval": held_out}
+        step = train_one_epoch(model, batches, loss_fn, optimizer, CPU, None, step, **more)
+        assert torch.load(tmp_path / "best.bin", weights_only=True)["step"] == best
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(3 if step == 2 else 1 / 3)
+
+
 def test_training_without_batches_ends_with_an_error(run):
     model, loss_fn, optimizer, scheduler = run.arguments()
     once = iter(run.batches("train")[:2])
