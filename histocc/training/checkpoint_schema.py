@@ -211,7 +211,7 @@ def _position(found: Entries, content: Mapping[str, Any], settings: Mapping[str,
     seconds = entries.number(0)
     checks = {
         "epoch": entries.whole(),
-        "rows_done": entries.whole(0, most_rows),
+        "rows_done": entries.whole(0, most_rows - 1),  # with its last row an epoch is done
         "seed": entries.optional(entries.whole(0, _LAST_SEED)),
         "world_size": entries.whole(1, _MOST_PROCESSES),
         "loss_sum": entries.figure,

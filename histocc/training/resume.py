@@ -66,10 +66,10 @@ def position_of(
             f"the run had {position.world_size:,} processes and has {processes.world_size} now: the rows of a step, "
             "the number of steps, and dropout change; each remaining row of the epoch is still seen once"
         )
-    if rows_done > settings["training_rows"]:
+    if rows_done >= settings["training_rows"]:
         found = Entries(checkpoint.source, ADVICE)
         rows = settings["training_rows"]
-        found.refuse("position.rows_done", rows_done, f"at most {rows:,}, the number of training rows,")
+        found.refuse("position.rows_done", rows_done, f"less than {rows:,}, the number of training rows,")
         found.raise_if_any()
     return Position(checkpoint.step, epoch, rows_done)
 
