@@ -13,7 +13,7 @@ from histocc.errors import Problems, UsageError
 from histocc.files import console
 from histocc.files.folders import check_folder
 from histocc.files.languages import read_language_map
-from histocc.files.tables import FOREIGN_SUFFIXES, column_names, columns_fault, file_fault, read_chunks
+from histocc.files.tables import FOREIGN_SUFFIXES, OPENERS, column_names, columns_fault, file_fault, read_chunks
 from histocc.metrics.predictions import same_answer
 from histocc.prediction.coder import Coded
 from histocc.prediction.coders import ModelCoder, make_coder
@@ -130,22 +130,28 @@ def check_options(options: PredictOptions) -> list[str]:
             fault = columns_fault(str(source), names, wanted, "Name them with --input-col and --language-col")
             if fault:
                 problems.add(fault)
-            kept = names if options.keep_cols is None else options.keep_cols
+            # A column comes out once, however often it is named.
+            kept = names if options.keep_cols is None else list(dict.fromkeys(options.keep_cols))
             fault = columns_fault(str(source), names, kept, "Name columns that it has with --keep-cols")
             if fault:
                 problems.add(fault)
-    for flag, path in (("--output", target), *([("--review", Path(options.review))] if options.review else [])):
+    review = None if options.review is None else Path(options.review)
+    for flag, path in (("--output", target), *([("--review", review)] if review is not None else [])):
         if path.suffix.lower() in FOREIGN_SUFFIXES:
             problems.add(
                 f"{flag} {path}: what is written is CSV or Parquet, not {path.suffix}: give it the ending .csv "
                 "(spreadsheets open it, with all zeros where --for-spreadsheets is given)"
             )
+        elif path.suffix.lower() in OPENERS:
+            problems.add(f"{flag} {path}: what is written is not compressed: give it the ending .csv, and compress it")
         if path.exists() and (path.is_dir() or not options.overwrite):
             what = "is a folder: name a file" if path.is_dir() else "is there already: --overwrite replaces it"
             problems.add(f"{flag} {path} {what}")
         problems.run(check_folder, path.parent, flag)
-    if target.absolute() == source.absolute():
-        problems.add(f"--output {target} is the input itself: give another file")
+        if path.resolve() == source.resolve():
+            problems.add(f"{flag} {path} is the input itself: give another file")
+    if review is not None and review.resolve() == target.resolve():
+        problems.add(f"--review {review} is the output itself: give another file")
     check_numbers(vars(options), problems)
     if options.for_spreadsheets and is_parquet(target):
         problems.add("--for-spreadsheets is for CSV; a Parquet file keeps codes as text anyway")

@@ -161,6 +161,10 @@ BAD = [
     (["--language", "xx"], "--language of {texts} names languages that the model does not know: 'xx' (5 rows)"),
     (["--output", "{texts}"], "texts.csv is there already: --overwrite replaces it"),
     (["--output", "{texts}", "--overwrite"], "texts.csv is the input itself: give another file"),
+    (["--output", "{empty}/../texts.csv", "--overwrite"], "texts.csv is the input itself: give another file"),
+    (["--review", "{texts}", "--overwrite"], "--review {texts} is the input itself: give another file"),
+    (["--output", "{missing}.csv", "--review", "{missing}.csv"], "--review {missing}.csv is the output itself"),
+    (["--output", "{missing}.csv.gz"], "--output {missing}.csv.gz: what is written is not compressed: give it the"),
     (["--model", "{missing}"], "there is no such checkpoint"),
     (["--model", "{empty}"], "holds no model: neither checkpoints of a run nor an exported model"),
     (["--model", "{texts}"], "the file is damaged"),
@@ -195,6 +199,14 @@ def test_columns_that_the_output_needs_are_told_apart(runs, tmp_path, capsys):
     assert "has a column 'code_1', which the output needs for itself" in err
     assert outcome(capsys, *argv, "--keep-cols", "occ1")[0] == 0
     assert list(read(tmp_path / "out.csv")[0])[:2] == ["occ1", "code_1"]
+
+
+def test_a_column_that_is_kept_twice_comes_out_once(runs, texts, tmp_path, capsys):
+    argv = ["predict", "--model", runs / "mixer", "--input", texts, "--output", tmp_path / "out.csv"]
+    assert outcome(capsys, *argv, "--keep-cols", "lang", "occ1", "lang")[0] == 0
+    rows = read(tmp_path / "out.csv")
+    assert list(rows[0])[:3] == ["lang", "occ1", "code_1"]
+    assert rows[0]["method"] == "greedy", "every value stands below its name"
 
 
 def test_a_head_that_has_learnt_nothing_is_said_so(runs, tmp_path, capsys):
