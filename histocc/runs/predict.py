@@ -42,6 +42,7 @@ from histocc.runs.model_flags import (
 )
 from histocc.runs.parser import ScriptParser
 from histocc.runs.ranges import check_numbers, real_number, whole_number
+from histocc.stored_model import describe_model
 from histocc.training.precision import Precision
 
 # Past this share of one answer among distinct texts a model has learnt nothing that helps.
@@ -306,6 +307,8 @@ def _task(options: PredictOptions, loaded: LoadedModel, coder: ModelCoder) -> di
         "columns": [options.input_col, options.language_col, options.language],
         "language_map": None if options.language_map is None else read_language_map(options.language_map),
         "model": loaded.identity,
+        # Which a file of the original does not say itself: flags and files beside it do.
+        **describe_model(loaded.system, loaded.settings),
         "coder": coder.identity,
         "batch_size": options.batch_size,
     }

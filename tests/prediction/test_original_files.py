@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import re
 
@@ -175,6 +176,29 @@ def test_an_encoder_that_does_not_fit_names_the_flag(golden, tmp_path, capsys):
     code, _, err = outcome(capsys, *argv)
     assert code == 2
     assert "give what it was trained with with --encoder, a folder with its config.json" in err
+
+
+def test_work_left_by_other_flags_is_done_again(golden, encoder, tmp_path, monkeypatch, capsys):
+    """What a file of the original does not say decides its codes: work under other flags must not be used."""
+    table = write(tmp_path / "in.csv", ["occ1"], [["smith"], ["baker"]])
+    argv = ["predict", "--model", golden / "prediction" / "own.bin", *encoder, "--system", "own", "--input", table]
+    argv += ["--output", tmp_path / "out.csv"]
+    two, three = (["--target-cols", *columns] for columns in (["a", "b"], ["a", "b", "c"]))
+    assert outcome(capsys, *argv, *three)[0] == 0
+    alone = (tmp_path / "out.csv").read_bytes()
+    (tmp_path / "out.csv").unlink()
+    with monkeypatch.context() as disk:
+        disk.setattr("histocc.runs.predict.write_predictions", full_disk)
+        code, _, err = outcome(capsys, *argv, *two)
+    assert code == 2
+    assert "What is coded so far is kept in" in err
+    code, _, err = outcome(capsys, *argv, *three)
+    assert code == 0, err
+    assert (tmp_path / "out.csv").read_bytes() == alone
+
+
+def full_disk(*args, **kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 # --- Languages --------------------------------------------------------------------------------------------------------
