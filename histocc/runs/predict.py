@@ -255,12 +255,12 @@ def _finish(
         lines.append(f"{empty:,} rows have a text and no code: no code was sure enough {enough}")
     if coder.stored.stale:
         lines.append(f"Warning: {STALE_THRESHOLDS.format(coder.loaded.thresholds_file)}")
-    warning = _one_answer(answers, coder)
+    # What the model thinks of, however sure it has to be: of rows that no code was sure enough for too.
+    guesses = every_code if coder.method == GREEDY else coded.or_first(every_code)
+    warning = _one_answer(guesses.sets(), coder)
     if warning:
         lines.append(warning)
     if options.review is not None:
-        # A row that no code was sure enough for is one to look at: with what the model thinks of.
-        guesses = every_code if coder.method == GREEDY else coded.or_first(every_code)
         number = write_review(
             Path(options.review),
             pairs,

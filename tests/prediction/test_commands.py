@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from histocc import OccCANINE
 from histocc.__main__ import main
 from histocc.model_assets import Seq2SeqMixerOccCANINE_hub
 from histocc.stored_model import load_stored_model
+from tests.prediction.models import save_checkpoint
 from tests.running import command, small_encoder, start_ranks, table
 
 FIGURES = ("exact_set_acc", "precision", "recall", "f1")
@@ -209,16 +211,30 @@ def test_a_column_that_is_kept_twice_comes_out_once(runs, texts, tmp_path, capsy
     assert rows[0]["method"] == "greedy", "every value stands below its name"
 
 
-def test_a_head_that_has_learnt_nothing_is_said_so(runs, tmp_path, capsys):
+def test_a_head_that_has_learnt_nothing_is_said_so(tmp_path, tiny_canine_config, capsys):
+    """Whatever the threshold: it is the head's fault, or not, and not that of who asks for sure codes alone."""
+    texts = [f"{i} text {i * i}" for i in range(60)]
     path = tmp_path / "in.csv"
-    path.write_text("occ1\n" + "".join(f"text {i}\n" for i in range(60)))
-    argv = ["predict", "--model", runs / "mixer", "--input", path, "--output", tmp_path / "out.csv", "--method", "flat"]
-    code, out, _ = outcome(capsys, *argv, "--threshold", "1")
-    assert code == 0
-    assert (
-        "100% of the distinct texts get one and the same answer, no code: this head has learnt next to nothing" in out
-    )
-    assert "use --method greedy" in out
+    path.write_text("\n".join(["occ1", *texts]) + "\n")
+    state = save_checkpoint(tmp_path / "texts.bin", "mixer", tiny_canine_config).state_dict()
+    entries = torch.load(tmp_path / "texts.bin", weights_only=True)
+    asked = OccCANINE(tmp_path / "texts.bin", hf=False, verbose=False)(texts, what="embeddings")
+    mean = torch.tensor(asked.drop(columns="occ1").to_numpy(dtype=np.float32)).mean(dim=0)
+    weight = state["linear_decoder.weight"]
+    # What all texts have in common decides nothing, or everything.
+    heads = {"texts": {"linear_decoder.bias": -weight @ mean}, "one": {"linear_decoder.weight": weight * 0}}
+    for name, head in heads.items():
+        torch.save({**entries, "model": {**state, **head}}, tmp_path / f"{name}.bin")
+    for name, learnt in (("texts", True), ("one", False)):
+        argv = ["predict", "--model", tmp_path / f"{name}.bin", "--input", path, "--method", "flat"]
+        for threshold in ("0", "1"):
+            output = tmp_path / f"{name}-{threshold}.csv"
+            code, out, err = outcome(capsys, *argv, "--output", output, "--threshold", threshold)
+            assert code == 0, err
+            assert ("60 rows have a text and no code" in out) == (threshold == "1")
+            said = re.search(r"100% of the distinct texts get one and the same answer, \S+: this head has learnt", out)
+            assert (said is None) == learnt, out
+            assert ("use --method greedy" in out) != learnt
 
 
 def labelled(runs):
