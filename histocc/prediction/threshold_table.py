@@ -51,14 +51,11 @@ def read_thresholds(path: str | os.PathLike[str], method: str, weights: str) -> 
     if not path.exists():
         return StoredThresholds({})
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.DictReader(file) if row["method"] == method]
+        rows = [row for row in _rows(path) if row["method"] == method]
         those = [row for row in rows if (row.get(WEIGHTS_COLUMN) or weights) == weights]
         found = {row["language"]: float(row["threshold"]) for row in those}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"{path} is no table with the columns {', '.join(COLUMNS)} ({error}): correct it, or move it away"
-        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_table(path, error) from error
     bad = next((name for name, value in found.items() if not 0 <= value <= 1), None)
     if bad is not None:
         raise UsageError(f"{path}: the threshold for {bad!r} is {found[bad]}; it must lie in 0..1")
@@ -68,17 +65,24 @@ def read_thresholds(path: str | os.PathLike[str], method: str, weights: str) -> 
 def write_thresholds(path: str | os.PathLike[str], method: str, weights: str, found: Mapping[str, Threshold]) -> None:
     """Write the thresholds of a method for the weights with this mark; those of other methods stay.
 
-    Raises OSError where that cannot be done.
+    Raises
+    ------
+    UsageError
+        The file that is there is no table of thresholds.
+    OSError
+        The file cannot be written.
     """
     path = Path(path)
     others: list[list[str]] = []
     if path.exists():
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        try:
             others = [
                 [*(row[name] for name in COLUMNS), row.get(WEIGHTS_COLUMN) or ""]
-                for row in csv.DictReader(file)
+                for row in _rows(path)
                 if row["method"] != method
             ]
+        except KeyError as error:
+            raise _no_table(path, error) from error
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, WEIGHTS_COLUMN])
@@ -86,3 +90,15 @@ def write_thresholds(path: str | os.PathLike[str], method: str, weights: str, fo
     for language, (threshold, f1, rows) in found.items():
         writer.writerow([method, language, repr(float(threshold)), f"{f1:.2f}", rows, weights])
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _no_table(path, error) from error
+
+
+def _no_table(path: Path, error: Exception) -> UsageError:
+    return UsageError(f"{path} is no table with the columns {', '.join(COLUMNS)} ({error}): correct it, or move it away")

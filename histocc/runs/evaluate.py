@@ -31,7 +31,7 @@ from histocc.metrics.predictions import (
 )
 from histocc.metrics.row_groups import figures_of
 from histocc.prediction.coder import Coded
-from histocc.prediction.coders import ModelCoder, make_coder
+from histocc.prediction.coders import DEFAULT_THRESHOLDS, ModelCoder, make_coder
 from histocc.prediction.languages import KnownLanguages
 from histocc.prediction.loaded import LoadedModel
 from histocc.prediction.loading import check_name
@@ -278,11 +278,18 @@ def evaluate(options: EvaluateOptions, processes: Processes) -> int:
     lines = [*_summary(result, table, coder, folder), *filter(None, notes)]
     if options.thresholds and thresholds and loaded.folder is not None:
         path = loaded.folder / run_folder.THRESHOLDS
-        write_thresholds(path, coder.method, loaded.weights_mark, thresholds)
-        lines.append(
-            f"Thresholds with the best F1, which histocc predict and evaluate use from now on: {path}. With "
-            "--threshold 0, or without the file, no code is left out"
-        )
+        try:
+            write_thresholds(path, coder.method, loaded.weights_mark, thresholds)
+            usual = DEFAULT_THRESHOLDS.get(coder.method)
+            lines.append(
+                f"Thresholds with the best F1, which histocc predict and evaluate use from now on: {path}. With "
+                "--threshold 0 no code is left out; without the file, "
+                + ("none either" if usual is None else f"those that are no surer than {usual:g}")
+            )
+        except (OSError, UsageError) as error:
+            # A colleague's model, perhaps: the figures are there all the same.
+            reason = f"{path}: {error.strerror or error}" if isinstance(error, OSError) else error
+            lines.append(f"Warning: the thresholds with the best F1 are not kept. {reason} (--no-thresholds keeps none)")
     console.say("\n".join(lines))
     return 0
 

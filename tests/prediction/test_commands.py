@@ -356,6 +356,29 @@ def test_thresholds_of_an_evaluation_are_used_by_predictions(runs, tmp_path, cap
     assert "thresholds.csv is no table with the columns method, language, threshold, f1, rows" in err
 
 
+def test_thresholds_that_cannot_be_kept_cost_no_figure(runs, tmp_path, capsys):
+    assert outcome(capsys, "export", "--model", runs / "own", "--output", tmp_path / "model")[0] == 0
+    argv = ["evaluate", "--model", tmp_path / "model", *labelled(runs), "--output", tmp_path / "judged", "--overwrite"]
+    file = tmp_path / "model" / "thresholds.csv"
+    for method, without in (("flat", "those that are no surer than 0.5"), ("greedy", "none either")):
+        code, out, err = outcome(capsys, *argv, "--method", method)
+        assert code == 0, err
+        assert f"With --threshold 0 no code is left out; without the file, {without}" in out
+    file.write_text("nonsense\n1\n")
+    argv += ["--threshold", "0.5"]  # with which nobody reads the file
+    code, out, err = outcome(capsys, *argv)
+    assert code == 0, err
+    assert "Warning: the thresholds with the best F1 are not kept. " in out
+    assert "thresholds.csv is no table with the columns method, language, threshold, f1, rows" in out
+    assert file.read_text() == "nonsense\n1\n"
+    file.unlink()
+    file.mkdir()
+    code, out, err = outcome(capsys, *argv)
+    assert code == 0, err
+    assert "are not kept" in out
+    assert (tmp_path / "judged" / "evaluation.json").is_file()
+
+
 def test_an_exported_model_needs_neither_run_nor_data_nor_network(runs, texts, tmp_path, capsys):
     code, _, err = outcome(capsys, "export", "--model", runs / "mixer", "--output", tmp_path / "model")
     assert code == 0, err
