@@ -32,6 +32,10 @@ class Coded(NamedTuple):
         kept = self.code_confidence > thresholds[:, None, None]
         return Coded(np.where(kept, self.codes, ""), np.where(kept, self.code_confidence, np.nan), self.confidence)
 
+    def first(self, number: int) -> Coded:
+        """The same predictions with at most so many codes each."""
+        return Coded(self.codes[:, :, :number], self.code_confidence[:, :, :number], self.confidence)
+
     def or_first(self, every_code: Coded) -> Coded:
         """The same predictions, but the first code of `every_code` where no code is left."""
         codes, confidence = self.codes.copy(), self.code_confidence.copy()

@@ -29,6 +29,7 @@ def make_coder(
     *,
     threshold: float | None = None,
     alternatives: int = 1,
+    ranked: int = 0,
     autocast: Autocast = nullcontext,
 ) -> ModelCoder:
     """A coder by one of a model's methods, by default the first.
@@ -44,6 +45,8 @@ def make_coder(
         those that the published models have for the flat head by language, or `DEFAULT_THRESHOLDS`.
     alternatives
         Predictions for each text, where the method is 'greedy'.
+    ranked
+        Codes of each text at least, where the method ranks them; by default as many as a text may have.
     autocast
         Context to compute in.
 
@@ -64,7 +67,7 @@ def make_coder(
         usual = {ALL_LANGUAGES: threshold}
     elif method == FLAT and loaded.published:
         usual = {ALL_LANGUAGES: OTHER_LANGUAGES, **THRESHOLD_LOOKUP}
-    return ModelCoder(loaded, method, usual, alternatives, autocast, stored)
+    return ModelCoder(loaded, method, usual, alternatives, autocast, stored, ranked)
 
 
 class ModelCoder:
@@ -84,6 +87,8 @@ class ModelCoder:
         Context to compute in.
     stored
         Thresholds from the file beside the model, which take the place of the usual ones.
+    ranked
+        See `make_coder`.
     """
 
     def __init__(
@@ -94,11 +99,14 @@ class ModelCoder:
         alternatives: int = 1,
         autocast: Autocast = nullcontext,
         stored: StoredThresholds = StoredThresholds({}),  # noqa: B008
+        ranked: int = 0,
     ) -> None:
         self.loaded = loaded
         self.method = method
         self.alternatives = alternatives
         self.max_codes = loaded.system.formatter.max_num_codes
+        if method != GREEDY:
+            self.max_codes = max(self.max_codes, min(ranked, len(loaded.system.codes or ())))
         self.stored = stored
         self.usual = usual
         self._autocast = autocast

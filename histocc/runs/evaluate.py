@@ -135,7 +135,7 @@ def build_parser() -> ScriptParser:
         type=whole_number,
         default=5,
         metavar="NUMBER",
-        help="flat: how many of the best codes count as found",
+        help="flat, full: how many of the best codes count as found",
     )
     parser.flag(
         ANSWER,
@@ -265,6 +265,7 @@ def evaluate(options: EvaluateOptions, processes: Processes) -> int:
         loaded,
         options.method,
         threshold=options.threshold,
+        ranked=options.top_k,
         autocast=Precision(processes.device, options.use_amp, options.amp_dtype).autocast,
     )
     known = known_languages(loaded, options.language_map)
@@ -323,9 +324,11 @@ def judge(
     coder
         What made the predictions; its thresholds are applied.
     coded
-        The predictions for all pairs, without thresholds.
+        The predictions for all pairs, without thresholds; perhaps with more codes than a text may have.
     """
     languages = [table.pairs.languages[i] for i in table.pair_of_row.tolist()]
+    top_k = _top_k(Coded(*(array[table.pair_of_row] for array in coded)), table.true, options.top_k)
+    coded = coded.first(coder.loaded.system.formatter.max_num_codes)
     of_rows = Coded(*(array[table.pair_of_row] for array in coded))
     kept = coder.above_thresholds(of_rows, languages)
     predicted = kept.sets()
@@ -349,7 +352,7 @@ def judge(
         "table": options.input,
         "method": coder.method,
         **figures_of(counts.sum(axis=0)),
-        "top_k": _top_k(of_rows, table.true, options.top_k),
+        "top_k": top_k,
         "left_out": table.left_out,
         "by": by,
         "reliability": reliability(of_rows.confidence[:, 0], exact),

@@ -273,6 +273,25 @@ def test_an_evaluation_counts_as_a_plain_loop_does(runs, tmp_path, capsys):
     assert "evaluation.json is there already: --overwrite replaces it" in err
 
 
+@pytest.mark.parametrize("method", ["flat", "full"])
+def test_the_best_codes_are_counted_beyond_those_that_a_text_may_have(runs, tmp_path, capsys, method):
+    model = OccCANINE(runs / "own", hf=False, verbose=False)
+    rows = read(runs / "own.csv")
+    scores = model([row["occ1"] for row in rows], [row["lang"] for row in rows], what="probs", prediction_type=method)
+    true = np.array([model.codes_list.index(row["code"]) for row in rows])
+    rank = (scores > scores[np.arange(len(rows)), true][:, None]).sum(axis=1)
+    shares = []
+    for k in (1, 2, 9):
+        argv = ["evaluate", "--model", runs / "own", *labelled(runs), "--output", tmp_path / f"{k}", "--no-thresholds"]
+        code, _, err = outcome(capsys, *argv, "--method", method, "--top-k", k)
+        assert code == 0, err
+        found = json.loads((tmp_path / f"{k}" / "evaluation.json").read_text())
+        assert found.pop("top_k") == {"k": k, "all_codes_found": pytest.approx(100 * np.mean(rank < k))}
+        shares.append(found)
+    assert np.mean(rank < 1) < np.mean(rank < 2) < 1, "the numbers differ"
+    assert shares[0] == shares[1] == shares[2], "a text has one code at most, whatever is counted"
+
+
 def test_true_codes_that_the_model_does_not_have_are_told(runs, tmp_path, capsys):
     rows = read(runs / "own.csv")
     path = tmp_path / "eaten.csv"
