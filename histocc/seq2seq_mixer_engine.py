@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from histocc.dataloader.task import coding_system_of, dataset_of, known_languages
 from histocc.decoding.greedy import greedy_decode
 from histocc.decoding.memory import DecoderMemory
 from histocc.errors import UsageError
 from histocc.files import run_folder
+from histocc.files.folders import make_folder
 from histocc.formatter import PAD_IDX
 from histocc.layers.masking import create_mask
 from histocc.loss import LossMixer
@@ -32,6 +34,7 @@ from histocc.metrics.details import (
 )
 from histocc.metrics.mistakes import CodeMistakes
 from histocc.metrics.one_answer import AnswerCounts
+from histocc.stored_model import describe_trained_mixer
 from histocc.training.batches import Batch, dense_classes
 from histocc.training.checkpoint import CheckpointFolder
 from histocc.training.context import Plan, RunContext
@@ -195,7 +198,9 @@ def train(
     device
         Where the batches are moved to.
     save_dir
-        Folder for checkpoints and logs; None saves nothing.
+        Folder for checkpoints and logs, which is made if need be; None saves nothing. Where formatter, data set and
+        model are this package's own, a checkpoint says what it holds: `histocc predict --model FOLDER` and
+        `histocc.stored_model.load_stored_model` need nothing else.
     total_steps
         Optimizer steps of the whole run.
     current_step
@@ -218,6 +223,10 @@ def train(
 
     Raises
     ------
+    UsageError
+        `save_dir` cannot be made or written to; nothing is trained then.
+    OSError
+        The last state could not be written. The model is trained, and earlier files are untouched.
     TypeError
         An argument is missing; the message names the positions of the original and of its descendant for several GPUs,
         which differ.
@@ -244,6 +253,7 @@ def train(
         return data_loaders["data_loader_train"]
 
     loop.run(loader_of_epoch)
+    loop.raise_if_unsaved()
     return loop
 
 
@@ -280,12 +290,15 @@ def _loop_of_caller(
     save_extra: Mapping[str, Any] | None = None,
 ) -> TrainingLoop:
     """The loop of a caller who has a device and a folder rather than a `RunContext`."""
+    if save_dir is not None and is_main_process:
+        make_folder(save_dir, "save_dir")
     context = RunContext.on(
         device, save_dir, use_amp=use_amp, amp_dtype=amp_dtype, seed=seed, is_main_process=is_main_process
     )
     plan = Plan(**{**vars(plan), "grad_accum_steps": grad_accum_steps, "keep_checkpoints": keep_checkpoints})
     callbacks = [wandb_callback] if log_wandb else []
-    key = _key_of(data_loaders["data_loader_train"])
+    train_data = data_loaders["data_loader_train"]
+    described = {"key": _key_of(train_data), **_description(unwrap(model), train_data)}
     loop = build_loop(
         model,
         data_loaders.get("data_loader_val"),
@@ -295,7 +308,7 @@ def _loop_of_caller(
         plan,
         context,
         on_evaluation=callbacks,
-        save_extra={"key": key, **(save_extra or {})},
+        save_extra={**described, **(save_extra or {})},
     )
     loop.step = current_step
     if loop.log is not None and (loop.log.path.parent / run_folder.BEST_CHECKPOINT).exists():
@@ -316,6 +329,16 @@ def _key_of(data: Any) -> Any:
             return None
         data = data.dataset
     return data.map_code_label
+
+
+def _description(model: nn.Module, data: Any) -> dict[str, Any]:
+    """Entries that say what model a checkpoint holds; empty where code of the caller's own makes that unknown."""
+    dataset = dataset_of(data)
+    system = None if dataset is None else coding_system_of(dataset)
+    if system is None:
+        return {}
+    described = describe_trained_mixer(model, system, dataset.max_input_len)
+    return {**described, "languages": known_languages(dataset.languages)} if described else {}
 
 
 def build_loop(

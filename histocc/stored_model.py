@@ -18,8 +18,10 @@ from histocc.formatter import CodingSystem
 from histocc.model_assets import (
     CANINEOccupationClassifier,
     Seq2SeqMixerOccCANINE,
+    Seq2SeqMixerOccCANINE_hub,
     Seq2SeqOccCANINE,
     encoder_config,
+    encoder_settings,
     longest_input,
 )
 from histocc.weights import read_state_dict
@@ -118,6 +120,35 @@ class StoredModel:
 def describe_model(system: CodingSystem, settings: ModelSettings) -> dict[str, Any]:
     """The entries of a checkpoint from which `load_stored_model` rebuilds the model."""
     return {SYSTEM_ENTRY: system.to_plain(), MODEL_ENTRY: settings.to_plain()}
+
+
+def describe_trained_mixer(model: nn.Module, system: CodingSystem, max_len: int) -> dict[str, Any]:
+    """The entries of `describe_model` for a mixer model that was not made from settings.
+
+    Parameters
+    ----------
+    model
+        The model, without a wrapper.
+    system
+        Its coding system.
+    max_len
+        L, the ids of a text in training.
+
+    Returns
+    -------
+    dict[str, Any]
+        Empty where the model is of a class of the user's own, or another one than the settings would rebuild.
+    """
+    if type(model) not in (Seq2SeqMixerOccCANINE, Seq2SeqMixerOccCANINE_hub):
+        return {}
+    try:
+        encoder = encoder_settings(model.encoder.config)
+        settings = ModelSettings("mixer", max_len, model.decoder_dim_feedforward, model.dropout_rate, encoder)
+        with torch.device("meta"):  # shapes alone
+            rebuilt = build_model(system, settings)
+    except UsageError:
+        return {}
+    return {} if weight_differences(rebuilt, model.state_dict()) else describe_model(system, settings)
 
 
 def load_stored_model(path: str | os.PathLike[str]) -> StoredModel:

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from histocc.files import console, run_folder
 from histocc.files.atomic import save_with_retry
+from histocc.files.folders import make_folder
 from histocc.metrics.code_sets import ClassSetMetrics, EvaluatedCodes
 from histocc.metrics.details import DETAILS, FLAT, Details, columns_of, summarise_heads, worst_mistakes
 from histocc.metrics.mistakes import CodeMistakes
@@ -433,9 +434,16 @@ def trainer_loop(
     tuple
         The model, and a list with a number per epoch under each of 'epoch', 'train_loss', 'train_acc', 'val_loss',
         'val_acc'.
+
+    Raises
+    ------
+    UsageError
+        `save_dir` cannot be made or written to; nothing is trained then.
+    OSError
+        The last state could not be written. The model is trained, and earlier files are untouched.
     """
     if save_dir is not None:
-        Path(save_dir).mkdir(parents=True, exist_ok=True)
+        make_folder(save_dir, "save_dir")
     total_steps = epochs * steps_per_epoch(len(data["data_loader_train"]), grad_accum_steps)
     training = FlatTraining(
         model,
@@ -457,4 +465,5 @@ def trainer_loop(
         verbose=verbose,
     )
     training.run()
+    training.loop.raise_if_unsaved()
     return model, training.history.figures

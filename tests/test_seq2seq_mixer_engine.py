@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from histocc.dataloader import OccDatasetMixerInMemMultipleFiles
+from histocc.dataloader import OccDatasetMixerInMemMultipleFiles, TrainBatchSampler, make_loader
 from histocc.errors import UsageError
-from histocc.formatter import hisco_blocky5
-from histocc.loss import LossMixer
+from histocc.formatter import coding_system, construct_general_purpose_formatter, hisco_blocky5, occ1950_blocky1
+from histocc.loss import BlockOrderInvariantLoss, LossMixer
 from histocc.metrics.code_sets import EvaluatedCodes
 from histocc.model_assets import Seq2SeqMixerOccCANINE
+from histocc.prediction_assets import OccCANINE
 from histocc.seq2seq_mixer_engine import build_loop, evaluate, evaluate_figures, mixer_loss, train, train_one_epoch
+from histocc.stored_model import describes_model, load_stored_model
+from histocc.training.checkpoint import CheckpointFolder
 from histocc.training.context import Plan, RunContext
 from histocc.training.reporting import LOG_COLUMNS
 from tests.golden_runs import Run, without_key_bias
@@ -309,3 +312,113 @@ def test_figures_of_the_flat_head_equal_a_plain_count(run, seed):
     assert figures["flat_recall"] == pytest.approx(100 * right / sum(map(len, wanted)))
     assert figures["flat_exact_set_acc"] == pytest.approx(100 * np.mean([a == b for a, b in zip(found, wanted)]))
     assert figures["flat_acc"] == pytest.approx(figures["flat_exact_set_acc"] / 100)
+
+
+def test_a_save_folder_is_made_or_refused_before_the_first_step(run, tmp_path):
+    model, loss_fn, optimizer, scheduler = run.arguments()
+    loaders = {"data_loader_train": run.batches("train")}
+    train(model, loaders, loss_fn, optimizer, CPU, scheduler, tmp_path / "runs" / "py", 1)
+    assert (tmp_path / "runs" / "py" / "last.bin").is_file()
+    (tmp_path / "file").touch()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with pytest.raises(UsageError, match=r"save_dir .*file: this is a file; give a folder"):
+        train(model, loaders, loss_fn, optimizer, CPU, scheduler, tmp_path / "file", 1)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+def test_a_last_state_that_cannot_be_written_is_an_error(run, tmp_path, monkeypatch):
+    model, loss_fn, optimizer, scheduler = run.arguments()
+    write = CheckpointFolder.write
+
+    def full(self, path, state):
+        if state["step"] == 2:
+            raise OSError("no space left")
+        write(self, path, state)
+
+    monkeypatch.setattr(CheckpointFolder, "write", full)
+    monkeypatch.setattr("histocc.files.atomic._RETRY_SECONDS", 0)
+    with pytest.raises(OSError, match=r"the state at step 2 could not be saved in .*: no space left"):
+        train(model, {"data_loader_train": run.batches("train")}, loss_fn, optimizer, CPU, scheduler, tmp_path, 2)
+
+
+def train_once(folder, dataset, config, formatter, cls=Seq2SeqMixerOccCANINE):
+    """One step on a loader of ours; the entries of the checkpoint."""
+    model = cls("", formatter.num_classes, dataset.num_classes_flat, 0.1, 48, encoder=config)
+    loss_fn = LossMixer(
+        BlockOrderInvariantLoss(0, nb_blocks=formatter.max_num_codes, block_size=formatter.block_size),
+        torch.nn.BCEWithLogitsLoss(),
+    )
+    loader = make_loader(dataset, TrainBatchSampler(len(dataset), 10, seed=1))
+    train(model, {"data_loader_train": loader}, loss_fn, torch.optim.AdamW(model.parameters()), CPU, None, folder, 1)
+    return model, torch.load(folder / "last.bin", weights_only=True)
+
+
+def test_a_checkpoint_says_what_model_it_holds(inputs, tiny_canine_config, tmp_path):
+    formatter = hisco_blocky5()
+    data = OccDatasetMixerInMemMultipleFiles(inputs / "val.csv", formatter, None, 32, 1919)
+    model, _ = train_once(tmp_path / "hisco", data, tiny_canine_config, formatter)
+    stored = load_stored_model(tmp_path / "hisco" / "last.bin")
+    assert stored.system.codes == coding_system("hisco").codes
+    settings = stored.settings
+    assert (settings.max_len, settings.dropout, settings.decoder_dim_feedforward) == (32, 0.1, 48)
+    assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in stored.model.state_dict().items())
+    coded = OccCANINE(str(tmp_path / "hisco"), hf=False, device="cpu")(["a farmer"], lang="en")
+    assert len(coded) == 1
+
+
+def test_a_checkpoint_of_codes_of_ones_own_holds_their_key(tiny_canine_config, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("occ1,lang,a,b\nfarmer,en,x1,\nsmith,en,Y2,x1\n", encoding="utf-8")
+    formatter = construct_general_purpose_formatter(2, ["a", "b"])
+    key = {"Y2": 1, "x1": 0}
+    data = OccDatasetMixerInMemMultipleFiles(table, formatter, None, 32, 2, target_cols=["a", "b"], map_code_label=key)
+    _, entries = train_once(tmp_path, data, tiny_canine_config, formatter)
+    stored = load_stored_model(tmp_path / "last.bin")
+    assert stored.system.codes == ("x1", "Y2")
+    assert stored.system.columns == ("a", "b")
+    assert entries["languages"] == ["en"]
+
+
+class Lowering(OccDatasetMixerInMemMultipleFiles):
+    def _prepare_input(self, occ_descr, lang):
+        return super()._prepare_input(occ_descr.lower(), lang)
+
+
+class OwnModel(Seq2SeqMixerOccCANINE):
+    pass
+
+
+class OwnFormatter(type(hisco_blocky5())):
+    def sanitize(self, raw_input):
+        return super().sanitize(raw_input)
+
+
+def own_formatter():
+    formatter = OwnFormatter.__new__(OwnFormatter)
+    formatter.__dict__.update(vars(hisco_blocky5()))
+    return formatter
+
+
+def replaced_list():
+    formatter = hisco_blocky5()
+    formatter.lookup_hisco = dict(enumerate(reversed(formatter.lookup_hisco.values())))
+    return formatter
+
+
+@pytest.mark.parametrize("own", ["formatter", "list of codes", "number of codes", "data set", "model", "classes"])
+def test_a_checkpoint_made_with_code_of_ones_own_describes_nothing(own, inputs, tiny_canine_config, tmp_path):
+    formatter = {"formatter": own_formatter, "list of codes": replaced_list, "number of codes": occ1950_blocky1}.get(
+        own, hisco_blocky5
+    )()
+    cls = Lowering if own == "data set" else OccDatasetMixerInMemMultipleFiles
+    columns = ["code1"] if own == "number of codes" else "hisco"
+    classes = 2000 if own in ("classes", "number of codes") else 1919
+    if own == "number of codes":
+        table = tmp_path / "t.csv"
+        table.write_text("occ1,lang,code1\nfarmer,en,100\nsmith,en,200\n", encoding="utf-8")
+    else:
+        table = inputs / "val.csv"
+    data = cls(table, formatter, None, 32, classes, target_cols=columns)
+    model = OwnModel if own == "model" else Seq2SeqMixerOccCANINE
+    _, entries = train_once(tmp_path, data, tiny_canine_config, formatter, model)
+    assert not describes_model(entries)

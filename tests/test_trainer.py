@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from histocc.dataloader import load_data
+from histocc.errors import UsageError
 from histocc.model_assets import CANINEOccupationClassifier, load_model_from_checkpoint
-from histocc.trainer import LOG_COLUMNS, eval_model, flat_loss, train_epoch, trainer_loop
+from histocc.trainer import LOG_COLUMNS, FlatCheckpoints, eval_model, flat_loss, train_epoch, trainer_loop
 from histocc.training import plots
 from histocc.training.schedule import linear_schedule
 from tests.rounding import assert_equal_but_for_rounding
@@ -190,3 +191,25 @@ def test_the_model_learns_a_code_at_the_end_of_the_list(tiny_canine_config, tmp_
         accuracy, _ = train_epoch(model, data["data_loader_train"], LOSS, optimizer, CPU, None, verbose=False)
     assert accuracy == 1.0
     assert eval_model(model, data["data_loader_val"], LOSS, CPU)[0] == 1.0
+
+
+def test_a_save_folder_that_cannot_be_made_is_refused_before_the_first_step(data, tiny_canine_config, tmp_path):
+    (tmp_path / "file").touch()
+    model = build(tiny_canine_config)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    optimizer = torch.optim.AdamW(model.parameters())
+    with pytest.raises(UsageError, match=r"save_dir .*file: this is a file; give a folder"):
+        trainer_loop(model, 1, "m", data, LOSS, 1.0, optimizer, CPU, None, save_dir=tmp_path / "file")
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+def test_a_last_state_that_cannot_be_written_is_an_error(data, tiny_canine_config, tmp_path, monkeypatch):
+    def full(self, path, state):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(FlatCheckpoints, "write", full)
+    monkeypatch.setattr("histocc.files.atomic._RETRY_SECONDS", 0)
+    model = build(tiny_canine_config)
+    optimizer = torch.optim.AdamW(model.parameters())
+    with pytest.raises(OSError, match=r"the state at step \d+ could not be saved in .*: no space left"):
+        trainer_loop(model, 1, "m", data, LOSS, 1.0, optimizer, CPU, None, save_dir=tmp_path / "new")

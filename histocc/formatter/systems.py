@@ -177,3 +177,23 @@ def general_system(
     formatter = construct_general_purpose_formatter(block_size, columns, chars, use_within_block_sep)
     system = CodingSystem(GENERAL, formatter, tuple(columns))
     return system if key is None else system.with_key(key)
+
+
+def system_of(formatter: object, columns: Sequence[str]) -> CodingSystem | None:
+    """The system that a formatter writes, in a table with these code columns; None for one of the user's own.
+
+    Its codes are those of the system that ships; a general system has none yet.
+    """
+    known = [make().with_columns(columns) for make in SYSTEMS.values()]
+    if type(formatter) is BlockyFormatter:
+        chars, splits = tuple(formatter.map_char_idx), formatter.within_block_sep is not None
+        known = [general_system(formatter.block_size, formatter.target_cols, chars=chars, use_within_block_sep=splits)]
+    return next((system for system in known if _are_alike(formatter, system.formatter)), None)
+
+
+def _are_alike(formatter: object, ours: BlockFormatter) -> bool:
+    if type(formatter) is not type(ours):
+        return False
+    # A formatter looks up its list of classes when it is first needed, and may be given another one.
+    lists = [getattr(each, "lookup_hisco", None) for each in (formatter, ours)]
+    return lists[0] == lists[1] and vars(formatter) == vars(ours)

@@ -16,6 +16,7 @@ from histocc.dataloader.fingerprint import fingerprint
 from histocc.dataloader.flat_dataset import WIDTH_STEP
 from histocc.dataloader.rows import TextColumn
 from histocc.dataloader.seen import seen_texts
+from histocc.dataloader.task import known_languages
 from histocc.files import console, run_folder
 from histocc.files.atomic import save_with_retry, write_atomically
 from histocc.files.tensors import weight_differences
@@ -118,7 +119,7 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
         codes=_evaluated_codes(data),
         save_extra={
             "settings": settings,
-            "languages": shared.known_languages(data["Languages"]),
+            "languages": known_languages(data["Languages"]),
             **describe_model(coding_system("hisco"), stored),
             "best_weights": run_folder.best_weights(options.name),
         },
@@ -191,7 +192,7 @@ def _evaluated_codes(data: Mapping[str, Any]) -> EvaluatedCodes:
     # Of a table of which both are parts.
     texts = TextColumn.from_strings(val.text[row] for row in val.rows)
     groups = RowGroups(
-        shared.known_languages(val.languages) or (),
+        known_languages(val.languages) or (),
         val.language_index[val.rows],
         seen_texts(texts, train.text, train.rows),
     )

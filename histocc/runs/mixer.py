@@ -21,6 +21,7 @@ from histocc.dataloader import (
 from histocc.dataloader.fingerprint import fingerprint
 from histocc.dataloader.mixer_dataset import TRIM_MULTIPLE
 from histocc.dataloader.seen import seen_texts
+from histocc.dataloader.task import known_languages
 from histocc.errors import Problems, UsageError
 from histocc.files import run_folder
 from histocc.formatter import PAD_IDX, CodingSystem
@@ -182,7 +183,7 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
         save_extra={
             "key": dict(key) if key is not None else None,
             "settings": settings,
-            "languages": shared.known_languages(data.train.languages),
+            "languages": known_languages(data.train.languages),
             **describe_model(system, stored),
         },
     )
@@ -300,7 +301,7 @@ def _evaluated_codes(options: MixerOptions, data: MixerData, sampler: EvalBatchS
         places = evaluation_rows(len(sampler.rows), options.eval_decode_samples, options.seed)
         decoded[torch.from_numpy(sampler.rows[places])] = True
     groups = RowGroups(
-        shared.known_languages(data.val.languages) or (),
+        known_languages(data.val.languages) or (),
         np.asarray(data.val.language_index),
         seen_texts(data.val.text, data.train.text),
     )

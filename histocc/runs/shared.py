@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from histocc.dataloader import Workers
 from histocc.dataloader.samplers import TrainBatchSampler
+from histocc.dataloader.task import known_languages
 from histocc.errors import UsageError
 from histocc.files import console, run_folder
 from histocc.files.atomic import save_with_retry, write_atomically
@@ -47,15 +48,6 @@ try:
     import resource
 except ImportError:  # Windows
     resource = None
-
-# Past this many the column of languages is hardly one of languages.
-_MOST_LANGUAGES = 64
-
-
-def known_languages(languages: Sequence[str]) -> list[str] | None:
-    """The languages of the training data, to be told apart and noted; None where there are too many for that."""
-    return list(languages) if len(languages) <= _MOST_LANGUAGES else None
-
 
 # Batches that torch has each worker prepare ahead where nobody says how many.
 _PREFETCH = 2

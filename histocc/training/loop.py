@@ -463,6 +463,12 @@ class TrainingLoop:
         if best:
             self._note_best(self.save_failure)
 
+    def raise_if_unsaved(self) -> None:
+        """Raise OSError on the main process if the newest state could not be written, for callers who wait for it."""
+        if self.save_failure is not None:
+            where = f"the state at step {self.step:,} could not be saved in {self.context.folder}"
+            raise OSError(f"{where}: {self.save_failure}") from self.save_failure
+
     def _save_best(self) -> None:
         if self.checkpoints is None:
             return
