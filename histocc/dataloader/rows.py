@@ -12,7 +12,7 @@ import numpy as np
 from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
 from histocc.errors import Problems, UsageError
 from histocc.files.entries import shown
-from histocc.files.tables import Chunk, columns_fault, peek, read_chunks
+from histocc.files.tables import Chunk, columns_fault, peek, read_chunks, values_too_many
 
 MAX_EXAMPLES = 10
 
@@ -202,11 +202,19 @@ class _BadCells:
         del examples[MAX_EXAMPLES:]
 
     def report(self, problems: Problems) -> None:
+        listed_rows = {(number, row) for listed in self.examples.values() for number, row, _ in listed}
+        too_long = [
+            values_too_many(path, {row for of_file, row in listed_rows if of_file == number})
+            for number, path in enumerate(self.files, start=1)
+        ]
         for kind, count in self.counts.items():
-            listed = self.examples[kind]
+            listed = [
+                f"{text}; {hint}" if (hint := too_long[number - 1].get(row)) else text
+                for number, row, text in self.examples[kind]
+            ]
             more = [f"... and {count - len(listed):,} more"] if count > len(listed) else []
             cells = "1 cell" if count == 1 else f"{count:,} cells"
-            lines = "\n".join(f"  {line}" for line in (*(text for _, _, text in listed), *more))
+            lines = "\n".join(f"  {line}" for line in (*listed, *more))
             problems.add(f"{cells}: {kind} (row numbers count the header as row 1):\n{lines}")
 
 

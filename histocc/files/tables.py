@@ -244,6 +244,28 @@ def peek(path: str | os.PathLike[str]) -> tuple[list[str], bool]:
     return names, any(any(map(str.strip, record)) for number, record in _records(path) if number > 1)
 
 
+def values_too_many(path: str | os.PathLike[str], rows: Collection[int]) -> dict[int, str]:
+    """Which of some rows of a CSV file have more values than its header, empty ones too, and what that may mean.
+
+    Empty values at the end of a row do no harm by themselves; where a row has a fault besides, they may tell why.
+    """
+    path, found = Path(path), {}
+    if _is_parquet(path) or not rows:
+        return found
+    last, width = max(rows), 0
+    for number, record in _records(path):
+        if number == 1:
+            width = len(record)
+        elif number in rows and len(record) > width:
+            found[number] = (
+                f"the row has {len(record)} values under {width} column names: is there a comma in a text that is not "
+                "in double quotes?"
+            )
+        if number >= last:
+            break
+    return found
+
+
 def file_fault(path: Path) -> str | None:
     """What keeps a path from being a table; None if nothing does as far as one can tell without reading it."""
     fault = fault_of_file(path)

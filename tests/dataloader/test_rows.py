@@ -326,6 +326,17 @@ def test_row_numbers_are_those_of_the_file(tmp_path, monkeypatch):
     assert "row 10, column 'code1': ''" in str(caught.value)
 
 
+def test_a_comma_without_quotes_is_asked_for_where_it_moves_an_empty_value_alone(tmp_path):
+    path = write(tmp_path / "t.csv", "occ1,lang,code1,code2\nbaker,en,5,,\nfarmer, of land,en,5,\nsmith,en,x,\n")
+    with pytest.raises(UsageError) as caught:
+        read_table(path, ["code1", "code2"], CodeTable(hisco_blocky5(), 1919).lookup)
+    (asked,) = (line for line in str(caught.value).splitlines() if "double quotes" in line)
+    assert "row 3, column 'code1': 'en'; the row has 5 values under 4 column names: is there a comma" in asked
+    # Values beyond the header that are empty do no harm by themselves.
+    write(path, "occ1,lang,code1,code2\nbaker,en,5,,\nfarmer,en,5,,,,\n")
+    assert len(read_table(path, ["code1", "code2"], CodeTable(hisco_blocky5(), 1919).lookup).text) == 2
+
+
 def test_a_comma_without_quotes_is_an_error(tmp_path):
     path = write(tmp_path / "t.csv", "code1,lang,occ1\n5,en,baker\n5,en,farmer, retired\n")
     with pytest.raises(UsageError, match=r"t\.csv has rows with more values .* row 3 .*'5,en,farmer, retired'"):
