@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import os
@@ -12,10 +13,10 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from histocc.errors import UsageError
+from histocc.errors import UsageError, did_you_mean
 from histocc.files import entries
 from histocc.files.entries import Entries, shown
-from histocc.files.hub import without_progress_bars, without_retry_messages
+from histocc.files.hub import why_out_of_reach, without_progress_bars, without_retry_messages
 from histocc.files.ordinary import IS_FOLDER, fault_of_file
 from histocc.files.tensors import tensor
 from histocc.files.torch_files import first_line
@@ -52,7 +53,9 @@ def modelPath(model_domain: str, model_size: str = "") -> str:
     return MODEL_DOMAINS.get(model_domain, str(model_domain))
 
 
-def getModel(model_domain: str = "Multilingual_CANINE", model_size: str = "") -> CanineModel:
+def getModel(
+    model_domain: str = "Multilingual_CANINE", model_size: str = "", *, flag: str | None = None
+) -> CanineModel:
     """The pretrained encoder, in float32.
 
     Parameters
@@ -62,6 +65,8 @@ def getModel(model_domain: str = "Multilingual_CANINE", model_size: str = "") ->
         or a local folder with `config.json` and weights.
     model_size
         Accepted for callers of old: there is one size.
+    flag
+        The command-line flag that takes its name, for messages; None: they name the arguments of the models.
 
     Raises
     ------
@@ -71,16 +76,15 @@ def getModel(model_domain: str = "Multilingual_CANINE", model_size: str = "") ->
     from transformers import CanineConfig, CanineModel
 
     name = modelPath(model_domain)
-    remedy = (
-        "Fetch google/canine-s once on a machine with network access and pass its folder with --encoder FOLDER "
-        "(a folder with config.json and model.safetensors)"
-    )
+    remedy = _remedy(flag)
     _check_place(name, remedy)
+    out_of_reach = None if os.path.isdir(name) else why_out_of_reach()
+    cache_alone = {"local_files_only": out_of_reach is not None}
     try:
         with without_retry_messages(), without_progress_bars():
-            described, _ = CanineConfig.get_config_dict(name)
+            described, _ = CanineConfig.get_config_dict(name, **cache_alone)
     except Exception as error:  # The hub, or a file of any content: what cannot be read is told with its remedy.
-        raise UsageError(f"{_not_read(name)} ({first_line(error)}). {remedy}") from error
+        raise UsageError(f"{_not_read(name)} ({out_of_reach or first_line(error)}). {remedy}") from error
     kind = described.get("model_type") if isinstance(described, dict) else None
     if kind != "canine":
         found = f"is a {shown(kind)} model" if kind else "has no config.json of a model"
@@ -91,21 +95,34 @@ def getModel(model_domain: str = "Multilingual_CANINE", model_size: str = "") ->
     try:
         with without_retry_messages(), without_progress_bars():
             model, report = CanineModel.from_pretrained(
-                name, config=config, dtype=torch.float32, output_loading_info=True
+                name, config=config, dtype=torch.float32, output_loading_info=True, **cache_alone
             )
     except Exception as error:  # Whatever a damaged file makes of the libraries that read it.
-        raise UsageError(f"{_not_read(name)} ({first_line(error)}). {remedy}") from error
+        raise UsageError(f"{_not_read(name)} ({out_of_reach or first_line(error)}). {remedy}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise UsageError(
             f"the encoder '{name}' lacks {len(missing)} of CANINE's weights, {missing[0]} for one; "
-            f"pass a complete one with --encoder"
+            f"take a complete one. {remedy}"
         )
     found = Entries(f"the encoder '{name}'", remedy)
     for entry, weight in model.named_parameters():
         found.check(entry, weight, tensor())
     found.raise_if_any()
     return model
+
+
+def _remedy(flag: str | None) -> str:
+    fetch = "Fetch google/canine-s once on a machine with network access and"
+    if flag is None:
+        return (
+            f"{fetch} give its folder (with config.json and model.safetensors) as model_domain. A model can also be "
+            "made with encoder=, a ready CanineModel or, for random weights, a CanineConfig, and fetches nothing then"
+        )
+    return (
+        f"{fetch} pass its folder with {flag} FOLDER (a folder with config.json and model.safetensors). To try "
+        f"commands, {flag} demo is a small encoder with random weights"
+    )
 
 
 def _check_place(name: str, remedy: str) -> None:
@@ -117,6 +134,27 @@ def _check_place(name: str, remedy: str) -> None:
                 raise UsageError(f"the folder '{name}' holds no encoder that can be read: {file} {fault}. {remedy}")
     elif os.path.lexists(name):
         raise UsageError(f"the encoder '{name}' {fault_of_file(name) or 'is a file'} and no folder. {remedy}")
+    elif name not in MODEL_DOMAINS.values() and not _may_be_on_the_hub(name):
+        parent, last = os.path.split(name.rstrip("/"))
+        near = ""
+        with contextlib.suppress(OSError):
+            near = did_you_mean(last, os.listdir(parent or "."))
+        raise UsageError(
+            f"the encoder '{name}' is not there: there is no such folder{near}, and it is no name (owner/name) of a "
+            f"model on the Hugging Face hub. {remedy}"
+        )
+
+
+def _may_be_on_the_hub(name: str) -> bool:
+    """Whether a name is one that the hub may have; in a folder that is there, it is a place on the disk."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    owner = os.path.dirname(name)
+    return not (owner and os.path.isdir(owner))
 
 
 def _not_read(name: str) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from histocc.errors import Problems, UsageError
 from histocc.files import entries
 from histocc.files.entries import Entries
-from histocc.files.hub import without_retry_messages
+from histocc.files.hub import why_out_of_reach, without_retry_messages
 from histocc.files.ordinary import IS_FOLDER, IS_MISSING, fault_of_file
 from histocc.files.tensors import tensor
 from histocc.files.torch_files import DamagedFile, first_line, read_torch_file
@@ -412,13 +412,14 @@ def _fetch(repository: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    out_of_reach = why_out_of_reach()
     reason = ""
     for name in WEIGHT_FILES:
         try:
             with without_retry_messages():
-                return Path(hf_hub_download(repository, name))
+                return Path(hf_hub_download(repository, name, local_files_only=out_of_reach is not None))
         except LocalEntryNotFoundError as error:
-            reason = str(error).strip().split("\n", 1)[0]
+            reason = out_of_reach or str(error).strip().split("\n", 1)[0]
         except EntryNotFoundError:
             reason = f"it has no {' or '.join(WEIGHT_FILES)}"
         except (OSError, ValueError) as error:

@@ -1,9 +1,31 @@
-"""Quiet ways to load from the Hugging Face hub: one message of ours says what went wrong."""
+"""Quiet ways to load from the Hugging Face hub: one message of ours says what went wrong, and at once."""
 
 from __future__ import annotations
 
 import contextlib
+import socket
+import urllib.request
 from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+
+def why_out_of_reach() -> str | None:
+    """Why the hub cannot be reached; None where that is to be tried.
+
+    A machine without a network does not know the address of its host, where the hub's client tries for about 40
+    seconds. Behind a proxy nobody needs to know it.
+    """
+    from huggingface_hub import constants
+
+    proxies = urllib.request.getproxies()
+    host = urlsplit(constants.ENDPOINT).hostname
+    if constants.HF_HUB_OFFLINE or host is None or "https" in proxies or "http" in proxies or "all" in proxies:
+        return None
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return f"there is no network, or none that knows {host}"
+    return None
 
 
 @contextlib.contextmanager

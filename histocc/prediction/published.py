@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from histocc.errors import UsageError
-from histocc.files.hub import without_retry_messages
+from histocc.files.hub import why_out_of_reach, without_retry_messages
 from histocc.weights import WEIGHT_FILES
 
 PUBLISHER: Final = "Christianvedel"
@@ -40,9 +40,15 @@ def fetch(repository: str, name: str, force_download: bool = False) -> Path | No
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
 
+    out_of_reach = why_out_of_reach()
+    if out_of_reach is not None and force_download:
+        raise UsageError(f"the model {repository} could not be fetched from the Hugging Face hub: {out_of_reach}")
     try:
         with without_retry_messages():
-            return Path(hf_hub_download(repository, name, force_download=force_download))
+            found = hf_hub_download(
+                repository, name, force_download=force_download, local_files_only=out_of_reach is not None
+            )
+            return Path(found)
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise UsageError(
             f"the Hugging Face hub has no model {repository!r} that can be seen: give the name of a published model "

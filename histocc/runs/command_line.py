@@ -144,8 +144,8 @@ def add_training_arguments(
         MODEL,
         "--encoder",
         default="google/canine-s",
-        metavar="NAME|FOLDER",
-        help="hub name or local folder of the pretrained encoder",
+        metavar="NAME|FOLDER|demo",
+        help="hub name or local folder of the pretrained encoder; demo: a small one, to try commands",
     )
     parser.flag(
         MODEL,

@@ -64,7 +64,7 @@ def make_encoder(name: str, **changed: Any) -> CanineModel:
         The encoder cannot be had.
     """
     if name != DEMO_ENCODER:
-        return getModel(name)
+        return getModel(name, flag="--encoder")
     from transformers import CanineModel
 
     return CanineModel(encoder_config({**demo_encoder_settings(), **changed}))

@@ -499,7 +499,7 @@ def encoders() -> Iterator[Case]:
         yield _encoder("fewer positions", script, fewer_positions_than_it_says, says, "--max-len", "128")
     yield _encoder("an infinite weight", "train", infinite, "pooler.dense.bias holds inf; a dense tensor")
     for name in ("no/such", "a/b/c", "not a name!", "x" * 300):
-        says = f"the encoder '{name}' is neither a local folder nor in the local cache"
+        says = f"the encoder '{name}' is " + ("neither a local folder nor in" if name == "no/such" else "not there")
         yield Case(f"--encoder {name[:9]}", "train_mixer", says, with_flags("train_mixer", "--encoder", name))
     for script in SCRIPTS:
         says = "--max-len is 65, but the encoder .* has 64 positions"

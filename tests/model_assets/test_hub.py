@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from transformers import CanineConfig, CanineModel
 
 from histocc import weights
 from histocc.errors import UsageError
+from histocc.files.hub import why_out_of_reach
 from histocc.model_assets import (
     CANINEOccupationClassifier_hub,
     Seq2SeqMixerOccCANINE_hub,
@@ -20,6 +22,7 @@ from histocc.model_assets import (
     encoder_settings,
     getModel,
 )
+from histocc.prediction.loading import load_model
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 ROOT = Path(__file__).parents[2]
@@ -88,11 +91,71 @@ def test_from_the_cache(cache, encoder, tmp_path):
 
 
 def test_what_cannot_be_reached_is_named(monkeypatch):
-    with pytest.raises(UsageError, match=r"'no/such-model' is neither a local folder nor in .*--encoder FOLDER"):
+    with pytest.raises(
+        UsageError, match=r"'no/such-model' is neither a local folder nor in .*as model_domain.*encoder="
+    ):
         getModel("no/such-model")
+    with pytest.raises(UsageError, match=r"'no/such-model' is neither .*--encoder FOLDER.*--encoder demo"):
+        getModel("no/such-model", flag="--encoder")
     monkeypatch.setitem(weights.PUBLISHED_MODELS, "occ-canine-v1", "no/such-model")
     with pytest.raises(UsageError, match=r"no/such-model are not in the local cache .*--initial-checkpoint"):
         weights.load_initial_weights(None, "occ-canine-v1")
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """A machine that knows no address; the names that it was asked for."""
+    for name in ("http", "https", "all"):
+        monkeypatch.delenv(f"{name}_proxy", raising=False)
+        monkeypatch.delenv(f"{name}_PROXY".upper(), raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    asked = []
+
+    def fail(host, *_, **__):
+        asked.append(host)
+        raise socket.gaierror("Temporary failure in name resolution")
+
+    monkeypatch.setattr("socket.getaddrinfo", fail)
+    return asked
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda: getModel("no/such-model"),
+        lambda: weights.load_initial_weights(None, "occ-canine-v1"),
+        lambda: load_model("no/such-model"),
+        lambda: load_model("no/such-model", force_download=True),
+    ],
+    ids=["encoder", "initial weights", "model", "model anew"],
+)
+def test_without_a_network_nothing_is_tried_again_and_again(load, no_network, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("somebody waits for a network"))
+    with pytest.raises(UsageError, match=r"no network, or none that knows huggingface\.co|cannot be reached"):
+        load()
+    assert set(no_network) == {"huggingface.co"}
+
+
+def test_without_a_network_the_cache_is_enough(no_network, cache, encoder, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache / "hub"))
+    assert torch.equal(getModel().pooler.dense.weight, encoder.pooler.dense.weight)
+    assert len(no_network) == 1
+
+
+def test_behind_a_proxy_nobody_asks_for_an_address(no_network, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://proxy:1")
+    assert why_out_of_reach() is None
+    assert not no_network
+
+
+def test_a_name_that_is_a_place_on_the_disk_is_told_as_such(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "canine-s").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"'models/canine' is not there: .*folder \(did you mean 'canine-s'\?\)"):
+        getModel("models/canine")
+    with pytest.raises(UsageError, match=r"'a/b/c' is not there: there is no such folder, and it is no name"):
+        getModel("a/b/c")
 
 
 def test_from_a_folder(tmp_path, encoder):
@@ -104,13 +167,13 @@ def test_from_a_folder(tmp_path, encoder):
 
 
 def test_folders_that_are_no_encoder(tmp_path, encoder):
-    with pytest.raises(UsageError, match=r"has no config\.json of a model; a CANINE model is needed.*--encoder FOLDER"):
+    with pytest.raises(UsageError, match=r"has no config\.json of a model; a CANINE model is needed.*as model_domain"):
         getModel(str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(UsageError, match="is a 'bert' model; a CANINE"):
         getModel(str(tmp_path))
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UsageError, match=r"holds no encoder that can be read.*--encoder FOLDER"):
+    with pytest.raises(UsageError, match=r"holds no encoder that can be read.*as model_domain"):
         getModel(str(tmp_path))
     encoder.save_pretrained(tmp_path)
     state = {name: t for name, t in encoder.state_dict().items() if not name.startswith("pooler.")}
