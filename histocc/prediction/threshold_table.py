@@ -101,4 +101,5 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _no_table(path: Path, error: Exception) -> UsageError:
-    return UsageError(f"{path} is no table with the columns {', '.join(COLUMNS)} ({error}): correct it, or move it away")
+    columns = ", ".join(COLUMNS)
+    return UsageError(f"{path} is no table with the columns {columns} ({error}): correct it, or move it away")

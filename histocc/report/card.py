@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from histocc.report.facts import RunFacts
 from histocc.report.folder_files import describe_files
 from histocc.report.markup import percent, visible
+from histocc.report.next_steps import evaluate_command, predict_command
 from histocc.report.page import flag_name, shown, tested
 from histocc.training.reporting import HEAD_NAMES
 
@@ -70,9 +70,9 @@ def model_card(
         "## How it was trained",
         _how(facts),
         "## How good it is",
-        _how_good(details, test, place),
+        _how_good(details, test, evaluate_command(place, facts.settings, facts.languages)),
         "## Use",
-        _use(place),
+        _use(place, predict_command(place, facts.settings, facts.languages)),
         "## Files",
         "\n".join(f"- `{name}`: {what}" for name, what in describe_files(files)),
         "## Cite",
@@ -121,8 +121,8 @@ def _how(facts: RunFacts) -> str:
 _SAID = ("steps", "batch size", "learning rate", "parameters", "device", "precision", "descriptions")
 
 
-def _how_good(details: Mapping[str, Any] | None, test: Mapping[str, Any] | None, place: str) -> str:
-    judge = f"`histocc evaluate --model {shlex.quote(place)} --input TABLE --target-cols ... --output judged`"
+def _how_good(details: Mapping[str, Any] | None, test: Mapping[str, Any] | None, evaluate: str) -> str:
+    judge = f"`{_line(evaluate).replace('`', '')}`"
     if not details or not details["heads"]:
         return f"{judge} says so for a table with known codes."
     heads = details["heads"]
@@ -163,9 +163,9 @@ def _table(first: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def _use(place: str) -> str:
+def _use(place: str, predict: str) -> str:
     return f"""```bash
-histocc predict --model {shlex.quote(place)} --input table.csv --input-col occ1 --output coded.csv
+{_line(predict).replace("```", "")}
 ```
 
 ```python

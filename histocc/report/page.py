@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from histocc.report.markup import (
     table,
     whole,
 )
+from histocc.report.next_steps import next_steps
 from histocc.report.record import RunRecord
 from histocc.training.reporting import HEAD_NAMES
 
@@ -139,7 +139,7 @@ def report_page(facts: RunFacts, record: RunRecord, details: Mapping[str, Any] |
         ),
         section("Codes that are confused", *_confused(details)),
         section("Codes that are hardly found", *_worst_covered(details)),
-        section("What to run next", *_next_commands(facts, record.folder, step)),
+        section("What to run next", *_next_steps(facts, record.folder, step)),
         section("Settings", *_settings(facts)),
     ]
     body = "\n".join(sections)
@@ -286,30 +286,8 @@ def _worst_covered(details: Mapping[str, Any] | None) -> list[Markup]:
     return [whose, table(caption, columns, rows, [1, 2])]
 
 
-def next_commands(folder: Path) -> list[tuple[str, str]]:
-    """What to do with the model of a folder, and the command line for it."""
-    place = shlex.quote(str(folder))
-    return [
-        ("Code a table", f"histocc predict --model {place} --input TABLE.csv --output CODED.csv"),
-        (
-            "Judge the model on a table whose codes are known",
-            f"histocc evaluate --model {place} --input TABLE.csv --target-cols CODE_COLUMN --output judged",
-        ),
-        ("Make a folder of it that can be passed on", f"histocc export --model {place} --output my-model"),
-    ]
-
-
-def _next_commands(facts: RunFacts, folder: Path, step: int) -> list[Markup]:
-    parts = []
-    if facts.command:
-        longer = "--max-steps" if "max_steps" in facts.changed else "--num-epochs"
-        what = (
-            f"Train longer, with more {longer}" if step >= facts.total_steps else "Resume the run if it was interrupted"
-        )
-        parts += [paragraph(f"{what}:"), command(facts.command)]
-    for what, line in next_commands(folder):
-        parts += [paragraph(f"{what}:"), command(line)]
-    return parts
+def _next_steps(facts: RunFacts, folder: Path, step: int) -> list[Markup]:
+    return [part for what, line in next_steps(facts, folder, step) for part in (paragraph(f"{what}:"), command(line))]
 
 
 def _settings(facts: RunFacts) -> list[Markup]:

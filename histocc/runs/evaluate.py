@@ -290,7 +290,9 @@ def evaluate(options: EvaluateOptions, processes: Processes) -> int:
         except (OSError, UsageError) as error:
             # A colleague's model, perhaps: the figures are there all the same.
             reason = f"{path}: {error.strerror or error}" if isinstance(error, OSError) else error
-            lines.append(f"Warning: the thresholds with the best F1 are not kept. {reason} (--no-thresholds keeps none)")
+            lines.append(
+                f"Warning: the thresholds with the best F1 are not kept. {reason} (--no-thresholds keeps none)"
+            )
     console.say("\n".join(lines))
     return 0
 

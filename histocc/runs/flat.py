@@ -25,6 +25,7 @@ from histocc.metrics.code_sets import EvaluatedCodes
 from histocc.metrics.row_groups import RowGroups
 from histocc.model_assets import CANINEOccupationClassifier, encoder_settings
 from histocc.processes.distributed import Processes
+from histocc.report.next_steps import predict_command
 from histocc.runs import shared
 from histocc.runs.demo import DEMO_ENCODER, begin_with_rare_classes, make_encoder
 from histocc.runs.options import FlatOptions
@@ -151,7 +152,7 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
         loop,
         f"The newest weights are in {files.newest}, those of the highest validation accuracy (of equals, the least "
         f"loss) in {files.best}. They code a table with\n"
-        f"  histocc predict --model {options.folder} --input TABLE.csv --output CODED.csv",
+        f"  {predict_command(options.folder, options.shown(), set(data['Languages']))}",
         "Train it longer, or train a model with a decoder (train_mixer.py, finetune.py).",
     )
     if options.demo and code == 0 and not loop.stopped and processes.is_main:

@@ -30,6 +30,7 @@ from histocc.metrics.code_sets import EvaluatedCodes
 from histocc.metrics.row_groups import RowGroups
 from histocc.model_assets import Seq2SeqMixerOccCANINE, encoder_settings
 from histocc.processes.distributed import Processes
+from histocc.report.next_steps import predict_command
 from histocc.runs import shared
 from histocc.runs.demo import DEMO_ENCODER, begin_with_rare_classes, make_encoder
 from histocc.runs.options import MixerOptions
@@ -206,7 +207,7 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
     code = shared.end(
         loop,
         f"The model is in {last}, the best one by val_loss in {best}. It codes a table with\n"
-        f"  histocc predict --model {options.folder} --input TABLE.csv --output CODED.csv",
+        f"  {predict_command(options.folder, options.shown(), set(data.train.languages))}",
         "The decoder's codes are another matter (--method greedy, the default of histocc predict).",
     )
     if options.demo and code == 0 and not loop.stopped and processes.is_main:
