@@ -97,6 +97,8 @@ def write_model(loaded: LoadedModel, folder: Path) -> None:
     state = {name: tensor.contiguous() for name, tensor in loaded.model.state_dict().items()}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / CONFIG).write_text(json.dumps(_config(loaded), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    # The file of weights is made private, and to be passed on.
+    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)
     key = loaded.system.key
     if key is not None:
         write_key(key, folder / run_folder.KEY)
@@ -138,12 +140,13 @@ def _card(loaded: LoadedModel, names: set[str]) -> str:
             facts = record = None
     if facts is None:
         return model_card(_facts_of_weights(loaded), None, names, _PLACE, step=_step(loaded))
-    # The best weights of train.py stand alone, and their step is that of the log.
-    step = record.best_step() if facts.kind == "flat" else _step(loaded)
+    # Of a run of train.py the best weights stand alone: their step is that of the log, and they alone are tested.
+    is_best = facts.kind == "flat" and Path(loaded.source).name == loaded.entries.get("best_weights")
+    step = record.best_step() if is_best else _step(loaded)
     details = test = None
     if step is not None:
         try:
-            details, test = record.details(step), record.test()
+            details, test = record.details(step), record.test() if is_best else None
         except UsageError as error:
             console.warn(f"the card of the model has no figures: {error}")
     return model_card(facts, details, names, _PLACE, step=step, test=test)

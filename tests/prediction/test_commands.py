@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -423,6 +424,26 @@ def test_an_exported_model_needs_neither_run_nor_data_nor_network(runs, texts, t
     code, _, err = outcome(capsys, "export", "--model", runs / "mixer", "--output", tmp_path / "model")
     assert code == 2
     assert "is a folder with something in it" in err
+
+
+def test_the_card_of_exported_weights_is_theirs(runs, tmp_path, capsys):
+    """Of a run of train.py the best weights are those of another step than the newest."""
+    run = tmp_path / "run"
+    shutil.copytree(runs / "flat", run)
+    last = torch.load(run / "last.bin", weights_only=True)["step"]
+    lines = (run / "logs.csv").read_text().splitlines()
+    first = dict(zip(lines[0].split(","), lines[1].split(","))) | {"step": "1", "val_loss": "0", "val_acc": "1"}
+    (run / "logs.csv").write_text("\n".join([lines[0], ",".join(first.values()), *lines[1:]]) + "\n")
+    shutil.copyfile(run / "metrics" / f"{last}.json", run / "metrics" / "1.json")
+    for name, step in (("", 1), ("m.bin", 1), ("last.bin", last), (f"{last}", last), ("Checkpointm.bin", last)):
+        target = tmp_path / f"model of {name}"
+        code, _, err = outcome(capsys, "export", "--model", run / name, "--output", target)
+        assert code == 0, err
+        card = (target / "README.md").read_text()
+        assert f"These are the weights of step {step}." in card
+        assert ("rows set aside for testing" in card) == (step == 1), "the best weights were tested"
+        modes = {path.stat().st_mode for path in target.iterdir()}
+        assert len(modes) == 1, "whoever may read the card may use the weights"
 
 
 def test_a_corrected_review_judges_the_source_and_is_trained_on(runs, tmp_path, capsys):
