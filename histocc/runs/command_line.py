@@ -452,9 +452,7 @@ def read_command_line(
             settings = read_config(args.config, parser)
         except UsageError as error:
             parser.error(str(error))
-        given = vars(args)
-        defaults = vars(parser.parse_args([]))
-        settings = without_alternatives(settings, lambda name: given.get(name) != defaults.get(name))
+        settings = without_alternatives(settings, parser.given(argv))
         parser.set_defaults(**settings)
         args = parser.parse_args(argv)
     if args.demo:

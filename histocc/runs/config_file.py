@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,14 @@ from histocc.runs.options import NO_SETTINGS
 from histocc.runs.parser import ScriptParser
 from histocc.runs.ranges import RANGES, whole_number
 
-# Of these pairs one is given: a flag on the command line takes the place of either in the file.
-_ALTERNATIVES = (("warmup_pct", "warmup_steps"), ("language", "language_col"))
+# The flags in whose place another one is given: on the command line it takes the place of either in the file.
+_ALTERNATIVES = {
+    "warmup_pct": ("warmup_steps",),
+    "warmup_steps": ("warmup_pct",),
+    "language": ("language_col",),
+    "language_col": ("language",),
+    "num_epochs": ("max_steps",),
+}
 _LINE = re.compile(r"([A-Za-z][\w-]*):[ \t]+(\S.*)")
 _FORM = 'such as batch_size: 64 or save_dir: "runs/a", as args.yaml has them'
 
@@ -74,9 +80,9 @@ def read_config(path: str, parser: ScriptParser) -> dict[str, Any]:
     return found
 
 
-def without_alternatives(settings: Mapping[str, Any], is_given: Callable[[str], bool]) -> dict[str, Any]:
+def without_alternatives(settings: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
     """Settings of a file without those in whose place a flag is given on the command line."""
-    dropped = {name for pair in _ALTERNATIVES if any(map(is_given, pair)) for name in pair}
+    dropped = {other for name in given for other in _ALTERNATIVES.get(name, ())}
     return {name: value for name, value in settings.items() if name not in dropped}
 
 
@@ -85,7 +91,8 @@ def _lines(path: Path) -> list[str]:
     if fault is not None:
         raise UsageError(f"--config {path} {fault}")
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        # JSON may hold what `str.splitlines` takes for the end of a line.
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 

@@ -130,6 +130,12 @@ class ScriptParser(argparse.ArgumentParser):
         """The names under which values of flags stand, in settings of a run."""
         return list(dict.fromkeys(action.dest for action in self._option_string_actions.values()))
 
+    def given(self, argv: Sequence[str] | None) -> set[str]:
+        """The settings that a command line names, also where they have their defaults."""
+        missing = object()
+        before = argparse.Namespace(**dict.fromkeys(self.settings(), missing))
+        return {name for name, value in vars(self.parse_args(argv, before)).items() if value is not missing}
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
         """As `argparse.ArgumentParser` does; mistyped flags come first, before flags that are missing for it."""
         arguments = sys.argv[1:] if args is None else list(args)

@@ -15,7 +15,7 @@ OPTIONS = {"train": FlatOptions, "train_mixer": TrainMixerOptions, "finetune": F
 LINES = {
     "train": ["--train-data", "a", "b", "--sample-size", "4", "--skip-insert-words", "--learning-rate", "3e-5"],
     "train_mixer": ["--save-dir", "rüns/a", "--train-data", "a b.csv", "--warmup-steps", "7", "--no-tf32", "--use-amp"],
-    "finetune": ["--dataset", 't"1.csv', "--target-cols", "c1", "c2", "--short-codes", "-1", "-2", "--language", "da"],
+    "finetune": ["--dataset", 't"1.csv', "--target-cols", "c1", "c\u20282\x85", "--short-codes", "-1", "-2", "--language", "da"],
 }
 
 
@@ -57,6 +57,14 @@ def test_a_flag_takes_the_place_of_its_alternative_in_the_file(tmp_path):
     assert options_of("train", of_share).warmup_share == 0.1
     options = options_of("finetune", [*config(tmp_path, 'language: "da"'), "--language-col", "lang"])
     assert (options.language, options.language_col) == ("unk", "lang")
+    options = options_of("finetune", [*config(tmp_path, 'language_col: "lang"'), "--language", "unk"])
+    assert (options.language, options.language_col) == ("unk", None), "a flag that is given its default is given"
+    of_steps = config(tmp_path, "num_epochs: 3", "max_steps: 30")
+    assert (options_of("train", of_steps).num_epochs, options_of("train", of_steps).max_steps) == (3, 30)
+    options = options_of("train", [*of_steps, "--epochs", "50"])
+    assert (options.num_epochs, options.max_steps) == (50, None), "steps of the file would win over the flag"
+    options = options_of("train", [*of_steps, "--epochs", "50", "--max-steps", "9"])
+    assert (options.num_epochs, options.max_steps) == (50, 9)
 
 
 def test_a_switch_of_the_file_is_taken_back_by_a_flag(tmp_path):
