@@ -60,7 +60,9 @@ class FusedSelfAttention(nn.Module):
         dropout = self.dropout.p if self.training else 0.0
         windowed = attention_mask is not None and attention_mask.ndim == 3
         if windowed:
-            attention_mask = (1.0 - attention_mask.to(query.dtype)).unsqueeze(1) * torch.finfo(query.dtype).min
+            # Half of the range: the scores must not make an infinity of it.
+            lowest = torch.finfo(query.dtype).min / 2
+            attention_mask = (1.0 - attention_mask.to(query.dtype)).unsqueeze(1) * lowest
         elif attention_mask is not None:
             attention_mask = attention_mask.to(query.dtype)
         # A window may be all padding, whose gradient the fused kernels get wrong.

@@ -61,6 +61,14 @@ def environment_rank() -> tuple[int, int, int]:
     return rank, _environment_number("LOCAL_RANK", 0), world_size
 
 
+def local_world_size() -> int:
+    """Number of processes on this machine, as the environment says; 1 where it says nothing.
+
+    Raises UsageError where ``LOCAL_WORLD_SIZE`` is no number.
+    """
+    return max(1, _environment_number("LOCAL_WORLD_SIZE", 1))
+
+
 def _environment_number(name: str, default: int | str = "") -> int:
     text = os.environ.get(name, str(default))
     number = int(text) if _NUMBER.fullmatch(text) else -1

@@ -15,6 +15,7 @@ import torch
 from histocc.errors import Problems, UsageError
 from histocc.files import console
 from histocc.files.ordinary import IS_FOLDER, IS_MISSING, fault_of_file
+from histocc.files.torch_files import first_line
 from histocc.processes.distributed import (
     LOST_PEER,
     START_SECONDS,
@@ -513,7 +514,9 @@ def run_script(
             # So torch says on a CPU.
             return _fail(processes, f"Error: {_OUT_OF_MEMORY}", 1)
         if processes.world_size > 1 and is_connection_loss(error):
-            return _fail(processes, LOST_PEER, 1)
+            # NCCL fails for reasons of its own too, such as two processes on one GPU.
+            reason = f", or NCCL failed here: {first_line(error)}" if "nccl" in str(error).lower() else ""
+            return _fail(processes, LOST_PEER + reason, 1)
         return _fail(processes, traceback.format_exc(), 1)
     finally:
         console.end_record()

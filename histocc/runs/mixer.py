@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,9 +44,6 @@ from histocc.training.resume import position_of, restore
 from histocc.training.schedule import linear_schedule
 from histocc.training.tracking import wandb_callback, wandb_init
 from histocc.weights import InitialWeights
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from histocc.files.lock import locked_folder
 from histocc.formatter import CodingSystem
 from histocc.metrics.one_answer import ONE_ANSWER, learnt_nothing
 from histocc.model_assets import longest_input
-from histocc.processes.distributed import Processes
+from histocc.processes.distributed import Processes, local_world_size
 from histocc.processes.signals import StopSignals
 from histocc.report.callback import ReportCallback
 from histocc.report.facts import RunFacts, versions
@@ -120,8 +120,7 @@ def _worker_count(flag: int | None, device: torch.device) -> int:
         # On a CPU the workers would take the cores that compute; a GPU is kept fed by a few.
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(4, max(1, cores // local_processes - 1))
+    return min(4, max(1, cores // local_world_size() - 1))
 
 
 def make_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.AdamW:

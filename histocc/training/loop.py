@@ -252,6 +252,8 @@ class TrainingLoop:
             self._after_step(epoch_ended=not upcoming)
             clock = time.perf_counter()
             group = upcoming
+        # Whoever trains a single epoch gets no weights that are not finite without a word.
+        self._checks.settle()
 
     def _new_means(self) -> EpochMeans:
         return EpochMeans(counts=dict.fromkeys(self.counted, 0))
@@ -284,7 +286,6 @@ class TrainingLoop:
         else:
             stepped = self.precision.step(self.optimizer)
             self._checks.count_overflow(stepped, self.step + 1, norm, losses, group)
-        self.last_grad_norm = norm
         if stepped and self.scheduler is not None:
             self.scheduler.step()
         self.step += 1

@@ -1,6 +1,6 @@
 """Numerical precision of training: float32 (TensorFloat-32 or strict) or automatic mixed precision.
 
-Scale, unscale, clip and step stand in one place, `Precision.step`, so that no loop can get their order wrong.
+Scale, unscale, clip and step stand in one place, `Precision`, so that no loop can get their order wrong.
 """
 
 from __future__ import annotations

@@ -15,7 +15,10 @@ OPTIONS = {"train": FlatOptions, "train_mixer": TrainMixerOptions, "finetune": F
 LINES = {
     "train": ["--train-data", "a", "b", "--sample-size", "4", "--skip-insert-words", "--learning-rate", "3e-5"],
     "train_mixer": ["--save-dir", "rüns/a", "--train-data", "a b.csv", "--warmup-steps", "7", "--no-tf32", "--use-amp"],
-    "finetune": ["--dataset", 't"1.csv', "--target-cols", "c1", "c\u20282\x85", "--short-codes", "-1", "-2", "--language", "da"],
+    "finetune": [
+        *("--dataset", 't"1.csv', "--target-cols", "c1", "c\u20282\x85"),
+        *("--short-codes", "-1", "-2", "--language", "da"),
+    ],
 }
 
 
