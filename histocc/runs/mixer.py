@@ -200,6 +200,9 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
         loop.on_evaluation = [*_callbacks(options, loop.step), report]
     with context.stop:
         loop.run(lambda epoch: train_loader)
+    if processes.is_main and not loop.stopped:
+        # A run that was complete already evaluates nothing; what it could not draw before, it draws now.
+        report.draw(loop.step)
     last, best = options.folder / run_folder.LAST_CHECKPOINT, options.folder / run_folder.BEST_CHECKPOINT
     code = shared.end(
         loop,

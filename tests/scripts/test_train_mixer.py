@@ -89,7 +89,11 @@ def test_a_finished_run_says_so_and_a_longer_one_goes_on(arguments, tmp_path, ca
     code, out, err = outcome(capsys, arguments)
     assert code == 0
     shown += [out, err]
+    drawn = [tmp_path / "run" / name for name in ("report.html", "README.md")]
+    for page in drawn:
+        page.unlink()
     code, out, err = outcome(capsys, arguments)
+    assert all(page.exists() for page in drawn), "what could not be drawn then is drawn now"
     shown += [out, err]
     written = (tmp_path / "run" / "run.log").read_text().splitlines()
     assert [line for line in written if not line.startswith("---")] == "".join(shown).splitlines()
