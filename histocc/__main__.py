@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,9 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first of the arguments names; return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Ctrl-C ends the command without a traceback while the libraries are read; `run_script` answers it later.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     listed = "\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items())
     usage = f"usage: histocc COMMAND ...\n\n{listed}\n\nhistocc COMMAND --help says more.\n"
     if not arguments or arguments[0] in ("-h", "--help"):

@@ -6,6 +6,9 @@ import csv
 import json
 import re
 import shutil
+import signal
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -495,6 +498,24 @@ def test_a_corrected_review_judges_the_source_and_is_trained_on(runs, tmp_path, 
     assert f"{len(rows) - len(ticked)} rows of a review that nobody ticked" in capsys.readouterr().out
     prepared = read(tmp_path / "again" / "data_train.csv") + read(tmp_path / "again" / "data_val.csv")
     assert sorted(row["occ1"] for row in prepared) == sorted(row["occ1"] for row in ticked)
+
+
+def test_an_interrupt_while_libraries_are_read_shows_no_traceback(monkeypatch):
+    """As in a process of its own: until the command can answer Ctrl-C, the system does."""
+    handlers = []
+
+    def loaded(name):
+        handlers.append(signal.getsignal(signal.SIGINT))
+        return types.SimpleNamespace(main=lambda arguments: 0)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        monkeypatch.setattr(sys, "argv", ["histocc", "predict"])
+        monkeypatch.setattr("histocc.__main__.importlib.import_module", loaded)
+        assert main() == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert handlers == [signal.SIG_DFL]
 
 
 def test_the_commands_are_listed_and_a_wrong_one_is_named(capsys):
