@@ -17,7 +17,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     # Ctrl-C ends the script without a traceback while the libraries are read; `run_script` has an answer of its own.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from histocc.errors import Problems
+from histocc.errors import Problems, UsageError
 from histocc.files import console, run_folder
 from histocc.files.folders import check_folder
 from histocc.formatter import CodingSystem, coding_system, general_system
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 GENERAL_PURPOSE = "gpf"
+_MOST_CODES_SHOWN = 5
 
 
 def build_parser() -> cli.ScriptParser:
@@ -214,6 +215,22 @@ def _with_codes(system: CodingSystem, options: TrainMixerOptions, processes: Pro
     return system.with_key(key)
 
 
+def _check_key_of_training(options: TrainMixerOptions, system: CodingSystem) -> None:
+    """Raise UsageError where the validation data have codes that a key of the training data alone cannot have."""
+    from histocc.dataloader.codes import codes_in_order
+
+    theirs = codes_in_order(options.val_data, system.columns, system.formatter)
+    missing = [code for code in theirs if code not in system.key]
+    if missing:
+        number = "1 code" if len(missing) == 1 else f"{len(missing):,} codes"
+        listed = ", ".join(map(repr, missing[:_MOST_CODES_SHOWN])) + ", ..." * (len(missing) > _MOST_CODES_SHOWN)
+        raise UsageError(
+            f"No key is given, so the training data decide which codes there are, and of those of the validation "
+            f"data {number} cannot be learnt ({listed}). Give a key that holds all codes, with --key FILE: a table "
+            "with the columns system_code, code (docs/data-format.md has the lines of Python that make it)"
+        )
+
+
 def _read_data(start: Start[TrainMixerOptions], system: CodingSystem, processes: Processes) -> MixerData:
     """Read the data, with the codes of a key or of their own."""
     from histocc.dataloader import OccDatasetMixerInMemMultipleFiles
@@ -224,6 +241,7 @@ def _read_data(start: Start[TrainMixerOptions], system: CodingSystem, processes:
     # Only codes that the data decide need a key: those of a fixed system are their own.
     key_is_fixed = system.codes is not None
     system = _with_codes(system, options, processes)
+    of_training = not key_is_fixed and options.key is None and not (options.folder / run_folder.KEY).exists()
     key = None if key_is_fixed else system.key
     words = None if options.fn_word_freq is None else read_word_frequencies(options.fn_word_freq)
     problems = Problems()
@@ -246,6 +264,8 @@ def _read_data(start: Start[TrainMixerOptions], system: CodingSystem, processes:
         )
         for paths, training in ((options.train_data, True), (options.val_data, False))
     )
+    if problems and of_training:
+        problems.run(_check_key_of_training, options, system)
     problems.raise_if_any()
     # Nobody looks for the key in the folder any more, where it will be written.
     processes.gather(None)

@@ -153,6 +153,8 @@ class CodeTable:
         else:
             class_index = self._map.get(cell, self._map.get(text))
             if class_index is None:
+                if self.holds_classes:
+                    raise BadValueError("a class index that is not in the key; class indices need map_code_label=None")
                 raise BadValueError("a code that is not in the key; correct it, or add it to the key")
         if not 0 <= class_index < self._num_classes:
             advice = "; where these are the codes themselves, finetune.py takes the table" if self.holds_classes else ""

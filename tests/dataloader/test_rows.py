@@ -218,6 +218,9 @@ def test_codes_that_key_or_formatter_lack_are_named(tmp_path):
     assert "2 cells: a code that the formatter cannot write" in message
     assert f"{path}, row 4, column 'a': 'toolong' (" in message
     assert f"{path}, row 5, column 'b': 'ø' (" in message
+    path = write(tmp_path / "t.csv", "occ1,lang,a\nx,en,5\n")
+    with pytest.raises(UsageError, match="not in the key; class indices need map_code_label=None"):
+        read_table(path, ["a"], CodeTable(hisco_blocky5(), 1919, {"01110": 3}).lookup)
     path = write(tmp_path / "t.csv", "occ1,lang,b\nx,en,A7\n")
     with pytest.raises(UsageError, match="no number, and there is no key"):
         read_table(path, ["b"], CodeTable(formatter, 100).lookup, require_code=False)

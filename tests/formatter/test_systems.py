@@ -1,10 +1,14 @@
 """Coding systems, and how they come back from plain values."""
 
 import json
+import re
+import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import train_mixer
 from histocc.errors import UsageError
 from histocc.formatter import CodingSystem, Formatter, coding_system, general_system
 from histocc.formatter.systems import SYSTEMS
@@ -28,7 +32,7 @@ def test_a_system_comes_back_from_plain_values(system):
     assert isinstance(again.formatter, Formatter)
     assert type(again.formatter) is type(system.formatter)
     assert again.formatter.num_classes == system.formatter.num_classes
-    code = (system.codes or ["α" if system.formatter.block_size == 2 else "06110"])[-1]
+    code = (system.codes or [getattr(system.formatter, "example", "α")])[-1]
     tokens = system.formatter.transform_label(code)
     assert np.array_equal(again.formatter.transform_label(code), tokens)
     assert again.formatter.clean_pred(tokens) == code
@@ -78,3 +82,15 @@ def test_an_entry_that_is_missing_is_named():
     del plain["within_block_separator"]
     with pytest.raises(UsageError, match="KeyError: 'within_block_separator'"):
         CodingSystem.from_plain(plain)
+
+
+def test_a_system_is_added_as_the_guide_says(monkeypatch):
+    guide = (Path(__file__).parents[2] / "docs" / "development.md").read_text(encoding="utf-8")
+    steps = re.findall(r"^   ```python\n(.*?)^   ```", guide, flags=re.DOTALL | re.MULTILINE)
+    names = {"_fixed": lambda name, formatter, codes: CodingSystem(name, formatter, formatter.row_columns, codes)}
+    exec(textwrap.dedent(steps[0]), names)
+    (make,) = eval("{" + textwrap.dedent(steps[1]) + "}", names).values()
+    monkeypatch.setitem(SYSTEMS, "trades", make)
+    assert train_mixer.build_parser().parse_args(["--formatter", "trades"]).formatter == "trades"
+    test_a_system_comes_back_from_plain_values(coding_system("trades").with_key({"0611": 0}))
+    test_a_system_comes_back_from_plain_values(coding_system("trades"))

@@ -80,11 +80,39 @@ def test_commands(page, home, capsys):
 
 
 def test_programs(home):
-    for page in (ROOT / "README.md", DOCS / "data-format.md"):
-        for text in blocks(page, "python"):
-            names = {}
-            exec(compile(text, page.name, "exec"), names)
+    for text in blocks(ROOT / "README.md", "python"):
+        exec(compile(text, "README.md", "exec"), {})
+    names = {}
+    for text in blocks(DOCS / "data-format.md", "python"):
+        exec(compile(text, "data-format.md", "exec"), names)
     assert names["table"]["code1"].equals(pd.read_csv("train.csv")["code1"])
+    few = ["--max-steps", "1", "--batch-size", "4", "--encoder", "models/canine-s"]
+    prepared = ["--train-data", "prepared.csv", "--val-data", "C.csv", "--target-cols", "code1"]
+    assert run(["train_mixer.py", "--save-dir", "runs/prepared", *prepared], *few) == 0
+    own = [
+        "--train-data",
+        "train.csv",
+        "--val-data",
+        "val.csv",
+        "--formatter",
+        "gpf",
+        "--target-cols",
+        "code_1",
+        "code_2",
+    ]
+    assert run(["train_mixer.py", "--save-dir", "runs/own", *own, "--key", "key.csv"], *few) == 0
+    assert Path("runs/own/key.csv").read_text() == Path("key.csv").read_text()
+
+
+def test_programs_that_train_and_code(home, capsys):
+    names = {}
+    for text in blocks(DOCS / "python.md", "python"):
+        exec(compile(text, "python.md", "exec"), names)
+    assert len(names["own_data"]) == 24
+    out = capsys.readouterr().out
+    assert "validation loss" in out
+    assert "128 hisco 1919" in out
+    assert run(["histocc", "predict", "--model", "runs/py", "--input", "TABLE.csv", "--output", "CODED.csv"]) == 0
 
 
 def test_programs_with_the_flat_classifier(home):
@@ -94,9 +122,10 @@ def test_programs_with_the_flat_classifier(home):
         )
         == 0
     )
-    loading, training = blocks(DOCS / "train.md", "python")
+    *loading, training = blocks(DOCS / "train.md", "python")
     names = {}
-    exec(compile(loading, "train.md", "exec"), names)
+    for text in loading:
+        exec(compile(text, "train.md", "exec"), names)
     model = names["model"]
     optimizer = torch.optim.AdamW(model.parameters())
     names |= {"loss_fn": nn.BCEWithLogitsLoss(), "optimizer": optimizer, "device": torch.device("cpu")}

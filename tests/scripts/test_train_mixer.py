@@ -141,6 +141,25 @@ def test_a_key_is_written_only_for_data_that_are_good(arguments, tmp_path, hisco
     assert (tmp_path / "run" / "key.csv").read_text() == "system_code,code\nab,0\nc,1\n"
 
 
+def test_codes_that_only_validation_has_ask_for_a_key_of_all(arguments, tmp_path, hisco_table, capsys):
+    argv = [*arguments, "--formatter", "gpf", "--target-cols", "code", "--block-size", "3"]
+    train = str(hisco_table("t.csv", ["en,farmer,a", "en,smith,b"], "lang,occ1,code"))
+    val = str(hisco_table("v.csv", ["en,farmer,a", "en,king,z"], "lang,occ1,code"))
+    argv += ["--train-data", train, "--val-data", val]
+    code, _, err = outcome(capsys, argv)
+    assert code == 2
+    assert "v.csv, row 3, column 'code': 'z'" in err
+    assert (
+        "of those of the validation data 1 code cannot be learnt ('z'). Give a key that holds all codes, with --key"
+        in err
+    )
+    key = tmp_path / "key.csv"
+    key.write_text("system_code,code\na,0\nb,1\n")
+    code, _, err = outcome(capsys, [*argv, "--key", str(key)])
+    assert code == 2
+    assert "No key is given" not in err
+
+
 def test_a_given_key_decides_the_classes(arguments, tmp_path, hisco_table, capsys):
     table = hisco_table("own.csv", ["en,farmer,a", "en,smith,b"], "lang,occ1,code")
     key = tmp_path / "given.csv"
