@@ -34,7 +34,39 @@ class BlockDecoder(Protocol):
         """The code that the S tokens of a block spell; None if there is none."""
 
 
-class CodeSetMetrics:
+class _CountedLater:
+    """Keeps what batches give on its device, without synchronising, and has it counted in large lots."""
+
+    def __init__(self, groups: RowGroups | None, mistakes: CodeMistakes | None) -> None:
+        self._mistakes = mistakes
+        self._counts = GroupCounts(groups)
+        self._pending: list[tuple[Tensor | None, ...]] = []
+        self._pending_rows = 0
+
+    def counts(self) -> np.ndarray:
+        """Counts so far, as `GroupCounts.array`."""
+        self._count_pending()
+        return self._counts.array.copy()
+
+    def _keep(self, *tensors: Tensor | None) -> None:
+        """Note what a batch gives, row by row; what is None is None in every batch."""
+        self._pending.append(tensors)
+        self._pending_rows += len(tensors[0])
+        if self._pending_rows >= _MAX_PENDING_ROWS:
+            self._count_pending()
+
+    def _count_pending(self) -> None:
+        if self._pending:
+            columns = zip(*self._pending)
+            self._pending, self._pending_rows = [], 0
+            self._count(*(None if each[0] is None else torch.cat(each).cpu().numpy() for each in columns))
+
+    def _count(self, *arrays: np.ndarray | None) -> None:
+        """Count what `_keep` was given."""
+        raise NotImplementedError
+
+
+class CodeSetMetrics(_CountedLater):
     """Counts of right, predicted and true codes, by groups of rows.
 
     `update` only keeps the tokens, as int16 on their device, so that it costs no host synchronisation; they are
@@ -53,37 +85,20 @@ class CodeSetMetrics:
     def __init__(
         self, formatter: BlockDecoder, groups: RowGroups | None = None, mistakes: CodeMistakes | None = None
     ) -> None:
+        super().__init__(groups, mistakes)
         self._formatter = formatter
-        self._mistakes = mistakes
         self._code_of_block: dict[bytes, int] = {}
         self._code_ids: dict[str, int] = {}
-        self._pending: list[tuple[Tensor, Tensor, Tensor | None]] = []
-        self._pending_rows = 0
-        self._counts = GroupCounts(groups)
 
     def update(self, pred_tokens: Tensor, target_tokens: Tensor, rows: Tensor | None = None) -> None:
         """Note a batch: tokens without BOS and EOS, integer [B, K*S], and the rows' places in the data set, [B].
 
         `counts` raises ValueError if the places are missing although groups or mistakes ask for them.
         """
-        self._pending.append((pred_tokens.to(torch.int16), target_tokens.to(torch.int16), rows))
-        self._pending_rows += len(pred_tokens)
-        if self._pending_rows >= _MAX_PENDING_ROWS:
-            self._count_pending()
+        self._keep(pred_tokens.to(torch.int16), target_tokens.to(torch.int16), rows)
 
-    def counts(self) -> np.ndarray:
-        """Counts so far, as `GroupCounts.array`."""
-        self._count_pending()
-        return self._counts.array.copy()
-
-    def _count_pending(self) -> None:
-        if not self._pending:
-            return
-        pred, target, rows = zip(*self._pending)
-        self._pending, self._pending_rows = [], 0
-        pred_ids, true_ids = (self._code_sets(torch.cat(tokens).cpu().numpy()) for tokens in (pred, target))
-        places = None if rows[0] is None else torch.cat(rows).cpu().numpy()
-
+    def _count(self, pred: np.ndarray, target: np.ndarray, places: np.ndarray | None) -> None:
+        pred_ids, true_ids = self._code_sets(pred), self._code_sets(target)
         found = (pred_ids[:, :, None] == true_ids[:, None, :]) & (pred_ids[:, :, None] >= 0)
         true_positive = found.sum(axis=(1, 2))
         n_pred, n_true = (pred_ids >= 0).sum(axis=1), (true_ids >= 0).sum(axis=1)
@@ -110,7 +125,7 @@ class CodeSetMetrics:
         return self._code_of_block[key]
 
 
-class ClassSetMetrics:
+class ClassSetMetrics(_CountedLater):
     """As `CodeSetMetrics`, of a flat head: its codes are the classes with a probability above one half.
 
     Parameters
@@ -127,11 +142,8 @@ class ClassSetMetrics:
         mistakes: CodeMistakes | None = None,
         names: Sequence[str] = (),
     ) -> None:
-        self._mistakes = mistakes
+        super().__init__(groups, mistakes)
         self._names = names
-        self._pending: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
-        self._pending_rows = 0
-        self._counts = GroupCounts(groups)
 
     def update(self, logits: Tensor, targets: Tensor, rows: Tensor | None = None) -> None:
         """Note a batch: logits [B, C], multi-hot targets [B, C], and the rows' places in the data set, [B]."""
@@ -143,25 +155,12 @@ class ClassSetMetrics:
         classes = None
         if self._mistakes is not None:
             classes = torch.cat([_classes_of(above, logits.float()), _classes_of(true, targets.float())], dim=1)
-        self._pending.append((numbers, classes, rows))
-        self._pending_rows += len(logits)
-        if self._pending_rows >= _MAX_PENDING_ROWS:
-            self._count_pending()
+        self._keep(numbers, classes, rows)
 
-    def counts(self) -> np.ndarray:
-        """Counts so far, as `GroupCounts.array`."""
-        self._count_pending()
-        return self._counts.array.copy()
-
-    def _count_pending(self) -> None:
-        if not self._pending:
-            return
-        numbers, classes, rows = zip(*self._pending)
-        self._pending, self._pending_rows = [], 0
-        places = None if rows[0] is None else torch.cat(rows).cpu().numpy()
-        self._counts.add(torch.cat(numbers).cpu().numpy().astype(np.int64), places)
+    def _count(self, numbers: np.ndarray, classes: np.ndarray | None, places: np.ndarray | None) -> None:
+        self._counts.add(numbers.astype(np.int64), places)
         if self._mistakes is not None:
-            predicted, true = np.split(torch.cat(classes).cpu().numpy(), 2, axis=1)
+            predicted, true = np.split(classes, 2, axis=1)
             self._mistakes.count(predicted, true, self._names, places)
 
 
