@@ -134,9 +134,10 @@ def _how_good(details: Mapping[str, Any] | None, test: Mapping[str, Any] | None,
         _table("head", ((HEAD_NAMES[name], figures) for name, figures in heads.items())),
     ]
     if "decoded" in heads:
+        some = heads["decoded"]["rows"] < max(figures["rows"] for figures in heads.values())
         parts.append(
-            "*Decoded* is what `histocc predict` gives, on a random part of the validation rows. *Teacher-forced* "
-            "figures predict each token from the true ones before it, and flatter the model."
+            f"*Decoded* is what `histocc predict` gives{', on a random part of the validation rows' * some}. "
+            "*Teacher-forced* figures predict each token from the true ones before it, and flatter the model."
         )
     groups = [
         ("description", "by_description", {"seen": "seen in training", "unseen": "not seen in training"}),

@@ -55,6 +55,14 @@ def test_the_card_says_what_how_and_how_good(facts, folder):
     assert "notes of mine" not in files
 
 
+def test_the_card_says_whether_all_rows_were_decoded(facts, folder):
+    details = RunRecord.read(folder).details(400)
+    part = "`histocc predict` gives, on a random part of the validation rows. "
+    assert part not in model_card(facts, details, set(), "FOLDER")
+    details["heads"]["teacher_forced"]["rows"] = 11
+    assert part in model_card(facts, details, set(), "FOLDER")
+
+
 def test_what_comes_from_data_is_no_markup(facts):
     hostile = "a|b\n# c `d` <script>"
     changed = dataclasses.replace(
