@@ -39,6 +39,7 @@ from histocc.runs.model_flags import (
     add_text_flags,
     known_languages,
     load,
+    refuse_strange,
     unused_languages,
 )
 from histocc.runs.parser import ScriptParser
@@ -178,6 +179,7 @@ def evaluate(options: EvaluateOptions, processes: Processes) -> int:
         loaded,
         known,
     )
+    refuse_strange(known, loaded, options)
     coded = _code_all(table.pairs, coder, options.batch_size)
     training = options.training_data
     figures, thresholds = judge(

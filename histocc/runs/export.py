@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -86,7 +87,7 @@ def export(options: ExportOptions, processes: Processes) -> int:
         raise UsageError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    console.say(f"The model is in {target}: histocc predict --model {target} uses it.")
+    console.say(f"The model is in {target}: histocc predict --model {shlex.quote(str(target))} uses it.")
     return 0
 
 

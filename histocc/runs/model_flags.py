@@ -181,10 +181,11 @@ def unused_languages(options: TableOptions, columns: Collection[str], loaded: Lo
     )
 
 
-def refuse_strange(known: KnownLanguages, loaded: LoadedModel, where: str) -> None:
-    """Raise UsageError for languages that the model does not know; `where` they stand."""
+def refuse_strange(known: KnownLanguages, loaded: LoadedModel, options: TableOptions) -> None:
+    """Raise UsageError for languages of the table that the model does not know."""
     strange = known.strange()
     if strange:
+        where = f"{f'column {options.language_col!r}' if options.language_col else '--language'} of {options.input}"
         listed = ", ".join(f"{name!r} ({rows:,} rows)" for name, rows in list(strange.items())[:10])
         raise UsageError(
             f"{where} names languages that the model does not know: {listed}. It knows "

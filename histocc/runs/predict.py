@@ -207,8 +207,7 @@ def predict(options: PredictOptions, processes: Processes) -> int:
     pairs, rows = collect_pairs(
         source, options.input_col, options.language_col, options.language or "unk", rows_file, known
     )
-    where = f"column {options.language_col!r}" if options.language_col else "--language"
-    refuse_strange(known, loaded, f"{where} of {options.input}")
+    refuse_strange(known, loaded, options)
     if not rows:
         raise UsageError(f"{source} has no rows: there is nothing below its header")
 

@@ -147,6 +147,13 @@ def test_the_weights_of_train_py_code_a_table(runs, texts, tmp_path, capsys):
     assert "the model has a flat head alone, which cannot answer by the method greedy: choose flat (--method)" in err
 
 
+def test_evaluate_refuses_the_languages_that_predict_refuses(runs, tmp_path, capsys):
+    argv = ["evaluate", "--model", runs / "own", "--input", runs / "own.csv", "--target-cols", "code"]
+    code, _, err = outcome(capsys, *argv, "--output", tmp_path / "judged", "--language", "xx")
+    assert code == 2
+    assert f"--language of {runs / 'own.csv'} names languages that the model does not know: 'xx' (40 rows)" in err
+
+
 def test_a_column_of_languages_that_is_not_used_is_told(runs, texts, tmp_path, capsys):
     argv = ["predict", "--model", runs / "own", "--input", texts, "--output", tmp_path / "out.csv", "--overwrite"]
     for flags, told in (([], True), (["--language-col", "lang"], False), (["--language", "da"], False)):
