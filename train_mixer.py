@@ -149,7 +149,7 @@ def demo_defaults() -> dict[str, Any]:
 
 def check_arguments(options: TrainMixerOptions) -> None:
     """Raise one UsageError with everything that is wrong with flags, files and their columns."""
-    from histocc.dataloader import check_files
+    from histocc.dataloader.rows import check_lots
     from histocc.files.tables import file_fault
 
     problems = Problems()
@@ -170,12 +170,12 @@ def check_arguments(options: TrainMixerOptions) -> None:
         if fault is not None:
             problems.add(f"{flag}: {fault}")
     columns = ["occ1", "lang", *_system(options).columns]
-    for flag, paths in (("--train-data", options.train_data), ("--val-data", options.val_data)):
-        if paths is None:
-            problems.add(f"{flag} is missing: one or more CSV or Parquet files")
-        else:
-            advice = "Rename columns in the table; --target-cols names its code columns where they are called otherwise"
-            check_files(paths, columns, flag=flag, problems=problems, advice=advice)
+    lots = {"--train-data": options.train_data, "--val-data": options.val_data}
+    for flag in [flag for flag, paths in lots.items() if paths is None]:
+        problems.add(f"{flag} is missing: one or more CSV or Parquet files")
+        del lots[flag]
+    advice = "Rename columns in the table; --target-cols names its code columns where they are called otherwise"
+    check_lots(lots, columns, problems=problems, advice=advice)
     problems.raise_if_any()
 
 

@@ -151,6 +151,11 @@ class InitialWeights:
         published = PUBLISHED_MODELS.get(source.lower())
         return cls(source, *read_state_dict(path_or_name if published is None else _fetch(published)))
 
+    @property
+    def is_published(self) -> bool:
+        """Whether they are those of a published model."""
+        return self.source.lower() in PUBLISHED_MODELS
+
     def check(self, model: nn.Module, *, only_encoder: bool = False) -> None:
         """Raise UsageError where the weights do not fit `model`, are no finite numbers, or have a key that is none.
 

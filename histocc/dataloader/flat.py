@@ -21,6 +21,7 @@ from histocc.dataloader.words import Words
 from histocc.datasets import CODE_COLUMNS, hisco_codes, sample_paths
 from histocc.errors import Problems, UsageError
 from histocc.files import console
+from histocc.files.tables import by_blanks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -269,7 +270,8 @@ def training_files(train_data: Paths, problems: Problems, flag: str = "--train-d
                 problems.add(f"{path} has no CSV files to train on ({flag}).")
             files += found
         elif not os.path.lexists(path) and not os.path.exists(path):
-            problems.add(f"{path} does not exist: name a folder with CSV files, or the files themselves ({flag}).")
+            advice = by_blanks(path) or ": name a folder with CSV files, or the files themselves"
+            problems.add(f"{path} does not exist{advice} ({flag}).")
         else:
             files.append(path)
     if files:

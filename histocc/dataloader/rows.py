@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -251,22 +251,44 @@ def check_files(
     Problems
         The collector with what is wrong; nothing is raised.
     """
+    return check_lots({flag: paths}, columns, problems=problems, advice=advice)
+
+
+def check_lots(
+    lots: Mapping[str, str | os.PathLike[str] | Sequence[str | os.PathLike[str]]],
+    columns: Sequence[str],
+    *,
+    problems: Problems | None = None,
+    advice: str = "Rename columns in the table",
+) -> Problems:
+    """As `check_files`, for the files of several flags; those that lack the same columns are told together."""
     problems = Problems() if problems is None else problems
-    hint = f" (see {flag})" if flag else ""
-    listed = as_paths(paths)
-    if not listed:
-        problems.add(f"No data file is given{hint}")
-    for path in listed:
-        try:
-            names, has_rows = peek(path)
-        except UsageError as error:
-            problems.add(f"{error}{hint}")
-            continue
-        fault = columns_fault(str(path), names, columns, advice)
-        if fault:
-            problems.add(f"{fault}{hint}")
-        if not has_rows:
-            problems.add(f"{path} has no rows: there is nothing below its header{hint}")
+    # Files and their columns by what they lack.
+    lacking: dict[tuple[str, ...], list[tuple[Path, str, list[str]]]] = {}
+    for flag, paths in lots.items():
+        hint = f" (see {flag})" if flag else ""
+        listed = as_paths(paths)
+        if not listed:
+            problems.add(f"No data file is given{hint}")
+        for path in listed:
+            try:
+                names, has_rows = peek(path)
+            except UsageError as error:
+                problems.add(f"{error}{hint}")
+                continue
+            missing = tuple(column for column in columns if column not in names)
+            if missing:
+                lacking.setdefault(missing, []).append((path, flag, names))
+            fault = columns_fault(str(path), names, [column for column in columns if column in names])
+            if fault:
+                problems.add(f"{fault}{hint}")
+            if not has_rows:
+                problems.add(f"{path} has no rows: there is nothing below its header{hint}")
+    for files in lacking.values():
+        first, *others = (str(path) for path, _, _ in files)
+        flags = ", ".join(dict.fromkeys(flag for _, flag, _ in files if flag))
+        fault = columns_fault(first, list(dict.fromkeys(files[0][2])), columns, advice, like_it=others)
+        problems.add(fault + (f" (see {flags})" if flags else ""))
     return problems
 
 

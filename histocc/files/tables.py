@@ -273,7 +273,7 @@ def file_fault(path: Path) -> str | None:
         near = ""
         with contextlib.suppress(OSError):
             near = did_you_mean(path.name, os.listdir(path.parent))
-        return f"There is no file {path}{near}"
+        return f"There is no file {path}{near}{by_blanks(path)}"
     if fault is not None:
         return f"{path} {fault}: name the table itself, a .csv or .parquet file"
     if path.suffix.lower() in FOREIGN_SUFFIXES:
@@ -281,13 +281,26 @@ def file_fault(path: Path) -> str | None:
     return None
 
 
+def by_blanks(path: Path) -> str:
+    """What to say where a name is those of several files with commas between them; '' where it is not."""
+    parts = [part.strip() for part in str(path).split(",")]
+    if len(parts) == 1 or not all(part and os.path.exists(part) for part in parts):
+        return ""
+    return f": separate files by blanks ({' '.join(parts)})"
+
+
 def columns_fault(
     name: str,
     columns: Sequence[str],
     wanted: Iterable[str],
     advice: str = "Rename columns in the table, or name those that it has",
+    *,
+    like_it: Sequence[str] = (),
 ) -> str | None:
-    """What keeps a table called `name` from giving the wanted columns: those that it lacks or has twice."""
+    """What keeps a table called `name` from giving the wanted columns: those that it lacks or has twice.
+
+    `like_it` names further tables that lack the same columns; those that they have may be others.
+    """
     wanted = list(dict.fromkeys(wanted))
     missing = [column for column in wanted if column not in columns]
     faults = []
@@ -295,7 +308,12 @@ def columns_fault(
         free = [column for column in columns if column not in wanted]
         what = ", ".join(f"{column!r}{did_you_mean(column, free)}" for column in missing)
         there = ", ".join(map(shown, columns[:_MOST_COLUMNS_LISTED])) + ", ..." * (len(columns) > _MOST_COLUMNS_LISTED)
-        faults.append(f"{name} has no column{'s' * (len(missing) > 1)} {what}; its columns are: {there}. {advice}")
+        column = f"no column{'s' * (len(missing) > 1)} {what}"
+        if like_it:
+            names = ", ".join((name, *like_it[:-1])) + f" and {like_it[-1]}"
+            faults.append(f"{names} have {column}; the columns of the first are: {there}. {advice}")
+        else:
+            faults.append(f"{name} has {column}; its columns are: {there}. {advice}")
     for column in wanted:
         times = list(columns).count(column)
         if times > 1:

@@ -26,6 +26,7 @@ _ALTERNATIVES = {
     "num_epochs": ("max_steps",),
 }
 _LINE = re.compile(r"([A-Za-z][\w-]*):[ \t]+(\S.*)")
+_LONGEST_EXAMPLE = 200
 _FORM = 'such as batch_size: 64 or save_dir: "runs/a", as args.yaml has them'
 
 
@@ -70,10 +71,13 @@ def read_config(path: str, parser: ScriptParser) -> dict[str, Any]:
             try:
                 value = json.loads(entry[2], parse_constant=_refuse_constant)
             except (ValueError, RecursionError):
-                problems.add(f"{place}: the value of {name}, {shown(entry[2])}, is no JSON: {_FORM}")
+                form = _form_of(name, entry[2], action)
+                problems.add(f"{place}: the value of {name}, {shown(entry[2])}, is no JSON: {form}")
                 continue
             fault = _fault(value, action)
             if fault is not None:
+                if isinstance(value, str) and action.nargs in ("+", "*"):
+                    fault += f": {_form_of(name, value, action)}"
                 problems.add(f"{place}: the entry {name} {fault}")
             found[action.dest] = value
     problems.raise_if_any()
@@ -95,6 +99,16 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _form_of(name: str, text: str, action: argparse.Action) -> str:
+    """The right form of an entry, with a text that stands there bare; of a flag that takes no text, an example."""
+    if action.type is not None or action.nargs == 0 or len(text) > _LONGEST_EXAMPLE or '"' in text:
+        return _FORM
+    value: Any = text
+    if action.nargs in ("+", "*"):
+        value = [part.strip(" []'") for part in text.split(",")]
+    return f"write {name}: {json.dumps(value, ensure_ascii=False)}"
 
 
 def _refuse_constant(name: str) -> Any:

@@ -82,6 +82,7 @@ def run_flat(options: FlatOptions, processes: Processes) -> int:
     model = _model(options, data["N_CLASSES"], encoder, from_scratch=name == DEMO_ENCODER)
     if weights is not None:
         start.notes.append(str(weights.load_into(model)))
+        shared.note_new_languages(start, weights, data["Languages"])
     model.to(processes.device)
     optimizer = shared.make_optimizer(model, options.learning_rate)
     steps = shared.count_steps(options, train_loader.sampler, position)
@@ -241,7 +242,7 @@ def _test(training: FlatTraining, data: Mapping[str, Any], loss_fn: nn.Module) -
     save_with_retry(lambda: write_atomically(path, lambda file: file.write(text.encode())), str(path))
     console.say(
         f"On the {figures['rows']:,} rows set aside for testing the best weights have a loss of "
-        f"{figures['val_loss']:.4g}, and {figures['val_acc']:.1%} of the rows have exactly the right codes."
+        f"{figures['val_loss']:.4g}, and {100 * figures['val_acc']:.1f} % of the rows have exactly the right codes."
     )
 
 

@@ -126,6 +126,7 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
     if weights is not None:
         summary = weights.load_into(model, only_encoder=options.only_encoder, key=data.train.map_code_label)
         start.notes.append(str(summary))
+        shared.note_new_languages(start, weights, data.train.languages)
     model.to(processes.device)
     if options.freeze_encoder:
         # Before the model is wrapped: a wrapped model waits for gradients of everything that wanted some.

@@ -17,16 +17,19 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from histocc.dataloader import Workers
+from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
 from histocc.dataloader.samplers import TrainBatchSampler
 from histocc.dataloader.task import known_languages
 from histocc.errors import UsageError
 from histocc.files import console, run_folder
 from histocc.files.atomic import save_with_retry, write_atomically
 from histocc.files.key import write_key
+from histocc.files.languages import LanguageNames
 from histocc.files.lock import locked_folder
 from histocc.formatter import CodingSystem
 from histocc.metrics.one_answer import ONE_ANSWER, learnt_nothing
 from histocc.model_assets import longest_input
+from histocc.prediction.thresholds import THRESHOLD_LOOKUP
 from histocc.processes.distributed import Processes, local_world_size
 from histocc.processes.signals import StopSignals
 from histocc.report.callback import ReportCallback
@@ -40,6 +43,7 @@ from histocc.training.reporting import header, shown_facts
 from histocc.training.resume import Position, steps_of_run
 from histocc.training.schedule import steps_per_epoch, warmup_steps
 from histocc.training.tensorboard import TensorBoardCallback
+from histocc.weights import InitialWeights
 
 if TYPE_CHECKING:
     from transformers import CanineModel
@@ -187,6 +191,33 @@ def _device_fact(processes: Processes) -> str:
     return f"{name}, process {processes.rank} of {processes.world_size}" if processes.world_size > 1 else name
 
 
+def _notes(start: Start[RunOptions], processes: Processes) -> list[str]:
+    """The notes gathered on the way to the header, and what the device makes of the flags."""
+    if start.options.use_amp and processes.device.type == "cpu":
+        slower = "--use-amp is meant for GPUs: on most CPUs mixed precision is slower than float32"
+        return [*start.notes, slower]
+    return start.notes
+
+
+def note_new_languages(start: Start[RunOptions], weights: InitialWeights, languages: Sequence[str]) -> None:
+    """Note languages of the training data that the weights it starts from have not learnt, where these are known."""
+    known = THRESHOLD_LOOKUP if weights.is_published else weights.extras.get("languages")
+    if not known or known_languages(languages) is None:
+        return
+    known = [str(language) for language in known]
+    names = LanguageNames()
+    new = []
+    for language in languages:
+        if language not in known and language != UNKNOWN_LANGUAGE:
+            theirs = names.code(language)
+            new.append(repr(language) + (f" (there: {theirs!r})" if theirs in known else ""))
+    if new:
+        start.notes.append(
+            f"Warning: {weights.source} has not learnt these languages of the training data: "
+            f"{', '.join(new)}. It knows {', '.join(known)}; write in its way those that are the same"
+        )
+
+
 def announce(
     data_facts: Mapping[str, Any],
     start: Start[RunOptions],
@@ -224,7 +255,7 @@ def announce(
         "save folder": options.folder,
         "start": "step 0" if start.source is None else f"step {loop.step:,}, from {start.source}",
     }
-    lines = [header(facts), *start.notes]
+    lines = [header(facts), *_notes(start, loop.processes)]
     if loop.finished:
         flag = "--num-epochs" if options.max_steps is None else "--max-steps"
         lines.append(f"The run is complete (step {loop.step:,} of {steps.total:,}). More {flag} would go on from here.")
@@ -330,7 +361,7 @@ def show_plan(
         "among it",
     }
     settings = arguments_text(options.shown()).decode()
-    lines = [header(facts), *start.notes, "nothing was written and nothing trained (--print-config)"]
+    lines = [header(facts), *_notes(start, processes), "nothing was written and nothing trained (--print-config)"]
     console.say(settings + "\n".join(f"# {line}" for line in "\n".join(lines).splitlines()))
     return 0
 

@@ -298,6 +298,10 @@ def test_files_are_checked_all_at_once(tmp_path):
 
     with pytest.raises(UsageError, match="No data file is given"):
         check_files([], ["occ1"]).raise_if_any()
+    with pytest.raises(UsageError, match=rf"no file {fine},{lacking}: separate files by blanks \({fine} {lacking}\)"):
+        check_files(f"{fine},{lacking}", ["occ1"]).raise_if_any()
+    (message,) = check_files(f"{fine},x", ["occ1"]).messages
+    assert "blanks" not in message
     pytest.importorskip("pyarrow")
     with pytest.raises(UsageError, match=r"bad\.parquet cannot be read as Parquet"):
         check_files(bad_parquet, ["occ1"]).raise_if_any()

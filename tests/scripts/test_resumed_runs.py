@@ -173,6 +173,7 @@ def test_the_best_flat_weights_are_tested_on_the_rows_set_aside(tmp_path, hisco_
     assert code == 0, err
     figures = json.loads((tmp_path / "run" / "test.json").read_text())
     assert f"On the {figures['rows']} rows set aside for testing the best weights have a loss of" in out
+    assert f"and {100 * figures['test_acc']:.1f} % of the rows have exactly the right codes" in out
     # No accuracy in any epoch: the least loss decides, and it is not the first epoch's.
     logged = list(csv.DictReader((tmp_path / "run" / "logs.csv").open()))
     assert {float(row["val_acc"]) for row in logged} == {0.0}

@@ -203,7 +203,7 @@ def test_a_checkpoint_of_another_run_gives_the_weights(arguments, tmp_path, caps
         (["--initial-checkpoint", "no/such.bin"], "--initial-checkpoint no/such.bin does not exist"),
         (["--only-encoder"], "--only-encoder says what to take of --initial-checkpoint"),
         (["--val-data", "no/such.csv"], "no/such.csv"),
-        (["--formatter", "occ1950"], "has no columns 'OCC1950_1', 'OCC1950_2'"),
+        (["--formatter", "occ1950"], "have no columns 'OCC1950_1', 'OCC1950_2'"),
         (["--formatter", "occ1950"], "--target-cols names its code columns where they are called otherwise"),
         (["--max-len", "100000"], "--max-len is 100000, but the encoder"),
         (
@@ -235,6 +235,37 @@ def test_all_problems_are_told_at_once(arguments, hisco_table, tmp_path, capsys)
     assert code == 2
     for part in ("--save-dir is missing", "--warmup-pct is 9.0", "a.csv", "b.csv"):
         assert part in err
+
+
+def test_files_that_lack_the_same_columns_are_told_together(arguments, hisco_table, capsys):
+    a, b, c = (str(hisco_table(f"{name}.csv", ["en,farmer,6"], "lang,occ1,code1")) for name in "abc")
+    code, _, err = outcome(capsys, [*arguments, "--train-data", a, b, "--val-data", c])
+    assert code == 2
+    assert f"{a}, {b} and {c} have no columns 'code2', 'code3', 'code4', 'code5'; the columns of the first are: " in err
+    assert "(see --train-data, --val-data)" in err
+    assert err.count("'code2'") == 1
+
+
+def test_a_cpu_is_said_to_gain_nothing_from_mixed_precision(arguments, capsys):
+    slower = "--use-amp is meant for GPUs: on most CPUs mixed precision is slower"
+    assert slower in outcome(capsys, [*arguments, "--use-amp", "--print-config"])[1]
+    assert slower not in outcome(capsys, [*arguments, "--print-config"])[1]
+
+
+def test_languages_that_the_initial_weights_do_not_know_are_noted(arguments, tmp_path, hisco_table, capsys):
+    known = str(hisco_table("known.csv", ["ge,bauer,6,,", "en,farmer,6,,", "unk,x,6,,"]))
+    assert outcome(capsys, [*arguments, "--train-data", known])[0] == 0
+    first = tmp_path / "run" / "last.bin"
+    other = str(hisco_table("other.csv", ["de,bauer,6,,", "en,farmer,6,,", "xx,y,6,,", "unk,x,6,,"]))
+    argv = [*arguments, "--save-dir", str(tmp_path / "second"), "--initial-checkpoint", str(first), "--print-config"]
+    out = outcome(capsys, [*argv, "--train-data", other])[1]
+    assert (
+        f"{first} has not learnt these languages of the training data: 'de' (there: 'ge'), 'xx'. It knows ge, " in out
+    )
+    assert "has not learnt" not in outcome(capsys, [*argv, "--train-data", known])[1]
+    entries = torch.load(first, weights_only=True)
+    torch.save({"model": entries["model"]}, first)
+    assert "has not learnt" not in outcome(capsys, [*argv, "--train-data", other])[1]
 
 
 def test_an_empty_table_is_named(arguments, hisco_table, capsys):
