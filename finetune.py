@@ -44,7 +44,7 @@ def build_parser() -> cli.ScriptParser:
         needs="--dataset FILE --target-cols COLUMN ... --save-dir FOLDER",
         examples="  python finetune.py --dataset table.csv --input-col occupation --target-cols code_1 code_2 "
         "--save-dir runs/mine",
-        later=["--save-dir", "--epochs", "--checkpoint-path"],
+        later=["--save-dir", "--epochs", "--checkpoint-path", "--drop-uncoded"],
     )
     parser.flag(
         cli.DATA, "--dataset", default=None, metavar="FILE", help="CSV or Parquet file with descriptions and codes"
@@ -96,6 +96,12 @@ def build_parser() -> cli.ScriptParser:
         "--drop-bad-labels",
         action="store_true",
         help="leave rows that do not fit out and list them in a file",
+    )
+    parser.flag(
+        cli.CODES,
+        "--drop-uncoded",
+        action="store_true",
+        help="leave rows without a first code out and list them in a file; otherwise their code is ?",
     )
     parser.flag(
         cli.CODES,
@@ -311,6 +317,7 @@ def _prepare_in(
         keep_missing_spellings=options.keep_missing_spellings,
         short_codes=options.short_codes,
         pad_codes=options.pad_codes,
+        drop_uncoded=options.drop_uncoded,
         all_codes_file=options.all_codes_file,
         all_codes_col=options.all_codes_col,
         language_map=options.language_map,
@@ -361,10 +368,10 @@ def _data_in(
 ) -> MixerData:
     """Read the prepared files of a folder."""
     from histocc.files.key import read_key
-    from histocc.preparation import setup_finetuning_datasets
+    from histocc.preparation import made_with, setup_finetuning_datasets
     from histocc.runs.mixer import MixerData
 
-    options = start.options
+    start.options = options = start.options.in_force(**made_with(folder, start.options.shown()))
     key = read_key(folder / run_folder.KEY)
     train_data, val_data = setup_finetuning_datasets(
         options.target_cols,

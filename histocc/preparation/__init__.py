@@ -2,7 +2,7 @@
 
 from histocc.files.key import read_key, write_key
 from histocc.preparation.pipeline import check_arguments, prepare, prepare_finetuning_data, setup_finetuning_datasets
-from histocc.preparation.prepared import check_overwrite, is_prepared, prepared_notes
+from histocc.preparation.prepared import check_overwrite, is_prepared, made_with, prepared_notes
 from histocc.preparation.report import PreparationReport
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "check_arguments",
     "check_overwrite",
     "is_prepared",
+    "made_with",
     "prepare",
     "prepare_finetuning_data",
     "prepared_notes",

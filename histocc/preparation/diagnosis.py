@@ -23,6 +23,7 @@ TOO_LONG = "too long"
 TOO_SHORT = "too short"
 GAP = "a gap before a later code"
 NO_TEXT = "missing text"
+UNCODED = "no first code"
 
 REMEDIES = {
     UNKNOWN_CHARACTER: "correct the code; several codes belong in several columns",
@@ -30,6 +31,7 @@ REMEDIES = {
     TOO_SHORT: "restore lost leading zeros (--pad-codes), or name a code that is short on purpose in --short-codes",
     GAP: "move the code to the left, into the first column that has none",
     NO_TEXT: "fill in the description",
+    UNCODED: f"code the description; without --drop-uncoded its code is {UNKNOWN_CODE!r}",
 }
 
 
@@ -105,8 +107,8 @@ class Labels:
         The codes that lost the blanks around them; None if there was none.
     padded
         The codes that got leading zeros; None if there was none.
-    rows_without_first_code
-        int.
+    uncoded
+        int64 [n], rows without a first code.
     first_gaps
         int64 [n], rows without a first code that have a later one.
     rows_without_code
@@ -119,7 +121,7 @@ class Labels:
     float_columns: dict[str, Repair]
     stripped: Repair | None
     padded: Repair | None
-    rows_without_first_code: int
+    uncoded: np.ndarray
     first_gaps: np.ndarray
     rows_without_code: int
 
@@ -172,7 +174,7 @@ def understand(table: Table, target_cols: Sequence[str], spelling: Spelling) -> 
         float_columns,
         stripped,
         padded,
-        int(first_missing.sum()),
+        np.flatnonzero(first_missing),
         first_gaps,
         int(without_code.sum()),
     )
@@ -283,8 +285,17 @@ class Diagnosis:
     details: dict[str, str] = field(default_factory=dict)
 
 
-def diagnose(table: Table, labels: Labels, formatter: BlockyFormatter, short_codes: Collection[str] = ()) -> Diagnosis:
-    """Find all rows that do not fit: each distinct code is judged once; those of `short_codes` may be short."""
+def diagnose(
+    table: Table,
+    labels: Labels,
+    formatter: BlockyFormatter,
+    short_codes: Collection[str] = (),
+    drop_uncoded: bool = False,
+) -> Diagnosis:
+    """Find all rows that do not fit: each distinct code is judged once; those of `short_codes` may be short.
+
+    With `drop_uncoded` a row without a first code does not fit either, whatever else is wrong with it.
+    """
     present = np.zeros(len(labels.codes) + 1, dtype=bool)
     present[labels.ids] = True
     # The last entry stands for -1, no code.
@@ -314,10 +325,17 @@ def diagnose(table: Table, labels: Labels, formatter: BlockyFormatter, short_cod
         Finding(GAP, *np.nonzero(gap)),
         Finding(NO_TEXT, blank, np.full(len(blank), -1, dtype=np.int64)),
     ]
+    short = cells(TOO_SHORT)
+    if drop_uncoded:
+        coded = np.ones(len(table), dtype=bool)
+        coded[labels.uncoded] = False
+        short = short.where(coded)
+        findings = [finding.where(coded) for finding in findings]
+        findings.append(Finding(UNCODED, labels.uncoded, np.zeros(len(labels.uncoded), dtype=np.int64)))
     bad_rows = np.zeros(len(table), dtype=bool)
     for finding in findings:
         bad_rows[finding.rows] = True
-    return Diagnosis([f for f in findings if len(f.rows)], cells(TOO_SHORT), bad_rows, details)
+    return Diagnosis([f for f in findings if len(f.rows)], short, bad_rows, details)
 
 
 def describe(

@@ -32,6 +32,7 @@ from histocc.formatter import BlockyFormatter
 from histocc.preparation.diagnosis import (
     EXAMPLES,
     TOO_SHORT,
+    UNCODED,
     UNKNOWN_CODE,
     Finding,
     Labels,
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
     from histocc.dataloader import OccDatasetMixerInMemMultipleFiles
 
 ALL_CODES_COLUMNS = ("pst2_1", "system_code", "code")
+# With more rows than this without a first code a model is likely to answer that there is none.
+MANY_UNCODED = 0.1
 
 
 def prepare_finetuning_data(
@@ -117,6 +120,7 @@ def prepare(
     keep_missing_spellings: bool = False,
     short_codes: Sequence[str] = (),
     pad_codes: bool = False,
+    drop_uncoded: bool = False,
     all_codes_file: str | Path | None = None,
     all_codes_col: str | None = None,
     language_map: str | Path | None = None,
@@ -158,6 +162,8 @@ def prepare(
         Codes that are shorter than the block on purpose, such as `-1`.
     pad_codes
         Fill codes of digits up to the block with leading zeros, but for those of `short_codes`.
+    drop_uncoded
+        Leave rows without a first code out and list them in `rejected_rows.csv`.
     all_codes_file
         A table (or a `.txt` file with a code per line) of codes that get a class although the data may
         lack them.
@@ -206,12 +212,15 @@ def prepare(
             language_map=language_map,
             pad_codes=pad_codes,
             short_codes=short_codes,
+            drop_uncoded=drop_uncoded,
+            drop_bad_labels=drop_bad_rows,
+            keep_missing_spellings=keep_missing_spellings,
+            allow_codes_shorter_than_block_size=allow_codes_shorter_than_block_size,
+            all_codes_file=all_codes_file,
             split_by=split_by,
             val_data=val_data,
             keep_prepared=keep_prepared,
         )
-        if all_codes_file is not None:
-            notes.append("Warning: --all-codes-file has no effect on a key that is there already")
         key = read_key(save_path / KEY)
         return key, PreparationReport(str(save_path), reused=True, classes=len(key), notes=notes)
 
@@ -245,7 +254,7 @@ def prepare(
         rows_read=len(table),
         rows_empty=table.empty_rows,
         missing_spellings=labels.spellings,
-        rows_without_first_code=labels.rows_without_first_code,
+        rows_without_first_code=len(labels.uncoded),
         rows_first_gap=len(labels.first_gaps),
         float_cells=sum(repair.cells for repair in labels.float_columns.values()),
         stripped_cells=labels.stripped.cells if labels.stripped is not None else 0,
@@ -255,8 +264,8 @@ def prepare(
     if labels.rows_without_code == len(table):
         columns = ", ".join(map(repr, target_cols))
         raise UsageError(f"No row of {table.title} has a code in {columns}: name the code columns with --target-cols")
-    diagnosis = diagnose(table, labels, formatter, short_codes)
-    refused = [] if drop_bad_rows else list(diagnosis.findings)
+    diagnosis = diagnose(table, labels, formatter, short_codes, drop_uncoded)
+    refused = [] if drop_bad_rows else [finding for finding in diagnosis.findings if finding.reason != UNCODED]
     short = diagnosis.short.where(~diagnosis.bad_rows) if drop_bad_rows else diagnosis.short
     if len(short.rows) and not allow_codes_shorter_than_block_size:
         refused.append(short)
@@ -317,6 +326,12 @@ def prepare(
         "val_data_content": file_content(val_data),
         "pad_codes": pad_codes or None,
         "short_codes": " ".join(short_codes) or None,
+        "drop_uncoded": drop_uncoded or None,
+        "drop_bad_labels": drop_bad_rows or None,
+        "keep_missing_spellings": keep_missing_spellings or None,
+        "allow_codes_shorter_than_block_size": allow_codes_shorter_than_block_size or None,
+        "all_codes_file": str(Path(all_codes_file).absolute()) if all_codes_file is not None else None,
+        "all_codes_col": all_codes_col,
         "share_val": share_val,
         "block_size": formatter.block_size,
         "rows_read": report.rows_read,
@@ -559,10 +574,15 @@ def _notes(
         spelt = ", ".join(f"{s!r} {n:,} times" if s else f"empty {n:,} times" for s, n in labels.spellings.items())
         kept = "" if all(not s.strip() for s in labels.spellings) else " (--keep-missing-spellings makes codes of them)"
         notes.append(f"Read as no code: {spelt}{kept}")
-    if labels.rows_without_first_code:
+    uncoded = len(labels.uncoded)
+    if uncoded > MANY_UNCODED * len(table) and not report.dropped.get(UNCODED):
         notes.append(
-            f"{count(labels.rows_without_first_code, 'row')} without a first code: it becomes {UNKNOWN_CODE!r}"
+            f"Warning: {uncoded:,} of {count(len(table), 'row')} without a first code: it becomes {UNKNOWN_CODE!r}, "
+            f"and the model learns to answer {UNKNOWN_CODE!r} to descriptions like these. If they are only not coded "
+            f"yet, leave them out with --drop-uncoded"
         )
+    elif uncoded and not report.dropped.get(UNCODED):
+        notes.append(f"{count(uncoded, 'row')} without a first code: it becomes {UNKNOWN_CODE!r}")
     if report.rows_first_gap:
         row = int(labels.first_gaps[0])
         later = int(np.argmax(labels.ids[row, 1:] >= 0)) + 1

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 TEXT_COLUMN, LANGUAGE_COLUMN = "occ1", "lang"
 MOST_NAMED = 5
 # Flags that change nothing where they are not given; a folder that was prepared without one says so.
-OPTIONAL = ("language_col", "language_map", "pad_codes", "short_codes", "split_by", "val_data")
+SWITCHES = (
+    "pad_codes",
+    "drop_uncoded",
+    "drop_bad_labels",
+    "keep_missing_spellings",
+    "allow_codes_shorter_than_block_size",
+)
+OPTIONAL = ("language_col", "language_map", *SWITCHES, "short_codes", "split_by", "val_data")
+# Settings that name a file, which may be called otherwise now.
+_FILES = ("dataset", "val_data", "language_map", "all_codes_file")
 # What tells that a run was started on the prepared files.
 RUN_FILES = {
     run_folder.LAST_CHECKPOINT,
@@ -57,6 +66,11 @@ def prepared_notes(
     language_map: str | Path | None = None,
     pad_codes: bool = False,
     short_codes: Sequence[str] = (),
+    drop_uncoded: bool = False,
+    drop_bad_labels: bool = False,
+    keep_missing_spellings: bool = False,
+    allow_codes_shorter_than_block_size: bool = False,
+    all_codes_file: str | Path | None = None,
     keep_prepared: bool = False,
 ) -> list[str]:
     """Lines about a prepared folder: that it is used as it is, and which arguments disagree with what is there.
@@ -103,6 +117,10 @@ def prepared_notes(
         "val_data": val_data if isinstance(val_data, (str, Path)) and facts.get("val_data") is None else None,
         "pad_codes": pad_codes or None,
         "short_codes": " ".join(short_codes) or None,
+        "drop_uncoded": drop_uncoded or None,
+        "drop_bad_labels": drop_bad_labels or None,
+        "keep_missing_spellings": keep_missing_spellings or None,
+        "allow_codes_shorter_than_block_size": allow_codes_shorter_than_block_size or None,
     }
     for name, now in compared.items():
         before = facts.get(name)
@@ -113,12 +131,58 @@ def prepared_notes(
         prepared = f"prepared with {flag} {before}" if before is not None else f"prepared without {flag}"
         given = flag if now is True else f"{flag} {now}"
         notes.append(f"Warning: {prepared}; {given} has no effect")
+    if all_codes_file is not None and facts.get("all_codes_file") != str(Path(all_codes_file).absolute()):
+        notes.append("Warning: --all-codes-file has no effect on a key that is there already")
     if block_size is not None and facts.get("block_size", block_size) != block_size:
         notes.append(
             f"Warning: prepared with --block-size {facts['block_size']}, now {block_size}: the codes were looked at "
             f"for blocks of {facts['block_size']}"
         )
     return notes
+
+
+def made_with(save_path: str | Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a prepared folder was made with, by the names of the flags of `finetune.py`.
+
+    Parameters
+    ----------
+    save_path
+        The folder.
+    given
+        The settings as they are given now. A file is called as it is there, if it is the same one.
+
+    Returns
+    -------
+    dict[str, Any]
+        Those that the folder knows: none where another program prepared it.
+
+    Raises
+    ------
+    UsageError
+        See `read_facts`.
+    """
+    facts = read_facts(Path(save_path))
+    settings: dict[str, Any] = {}
+    for name in (*OPTIONAL, "dataset", "all_codes_file", "all_codes_col", "input_col", "language", "share_val"):
+        if name not in facts:
+            continue
+        before, now = facts[name], given.get(name)
+        if name in SWITCHES:
+            settings[name] = bool(before)
+        elif name == "short_codes":
+            settings[name] = before.split() if before else []
+        elif name in _FILES and before is not None and now is not None and _is_same_file(facts, name, now):
+            settings[name] = now
+        elif before is not None or name != "dataset":  # of a DataFrame there is no name
+            settings[name] = before
+    return settings
+
+
+def _is_same_file(facts: Mapping[str, Any], name: str, now: str | Path) -> bool:
+    if facts[name] == str(Path(now).absolute()):
+        return True
+    content = facts.get(f"{name}_content")
+    return content is not None and fault_of_file(now) is None and file_content(now) == content
 
 
 def _other_tables(
@@ -198,12 +262,12 @@ _STATE = entries.optional(entries.list_of(entries.whole(0, 2**63), 2))
 # What may stand in the notes of a preparation, of those that are compared.
 _FACTS: dict[str, entries.Check[Any]] = {
     **dict.fromkeys(("dataset", "dataset_content", "val_data", "val_data_content", "language_map", "split_by"), _TEXT),
-    **dict.fromkeys(("input_col", "language", "language_col", "short_codes"), _TEXT),
+    **dict.fromkeys(("input_col", "language", "language_col", "short_codes", "all_codes_file", "all_codes_col"), _TEXT),
     **dict.fromkeys(("dataset_state", "val_data_state"), _STATE),
     "target_cols": entries.list_of(entries.text),
     "share_val": entries.number(0, 1),
     "block_size": entries.whole(1),
-    "pad_codes": entries.optional(entries.flag),
+    **dict.fromkeys(SWITCHES, entries.optional(entries.flag)),
 }
 
 

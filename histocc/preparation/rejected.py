@@ -67,8 +67,8 @@ def refuse(
     short = refused[-1] if refused[-1].reason == TOO_SHORT else None
     others = refused[:-1] if short is not None else refused
     if others:
-        left_out = int(diagnosis.bad_rows.sum())
-        if left_out == len(table):
+        left_out = len(np.unique(np.concatenate([finding.rows for finding in others])))
+        if diagnosis.bad_rows.all():
             lines.append("Correct these rows.")
         elif short is None:
             lines.append("Correct these rows, or leave them out with --drop-bad-labels.")

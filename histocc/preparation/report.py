@@ -32,7 +32,7 @@ class PreparationReport:
     missing_spellings
         How often each spelling of "no code" stands in the code columns.
     rows_without_first_code
-        Rows whose first code was written as `?`.
+        Rows without a first code: it was written as `?`, or they were left out.
     rows_short
         Rows with an accepted code shorter than the block.
     float_cells

@@ -107,6 +107,8 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
     weights = _initial_weights(start, shapes)
 
     data = make_data(start)
+    # Data that were prepared before have settings of their own.
+    options = start.options
     system, formatter = data.system, data.system.formatter
     start.notes[:0] = [
         f"Warning: {kind} data: {note}"

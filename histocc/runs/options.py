@@ -186,6 +186,7 @@ class FinetuneOptions(MixerOptions):
     keep_missing_spellings: bool = False
     short_codes: list[str] = field(default_factory=list)
     pad_codes: bool = False
+    drop_uncoded: bool = False
     all_codes_file: str | None = None
     all_codes_col: str | None = None
     share_val: float = 0.1

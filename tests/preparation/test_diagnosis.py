@@ -360,6 +360,42 @@ class TestCodesAsPeopleHaveThem:
             in report.summary()
         )
 
+    @pytest.mark.parametrize("nothing", ["", "NA", "nan", "?", "-", " "])
+    def test_many_rows_without_a_first_code_are_warned_of(self, run, nothing):
+        rows = [[f"x{i}", "61110", ""] for i in range(9)]
+        summary = run([*rows, ["a", nothing, ""]])[1].summary()
+        assert "- 1 row without a first code: it becomes '?'\n" in summary
+        assert "--drop-uncoded" not in summary
+        summary = run([*rows, ["a", nothing, ""], ["b", nothing, ""]], overwrite=True)[1].summary()
+        assert (
+            "- Warning: 2 of 11 rows without a first code: it becomes '?', and the model learns to answer '?' to "
+            "descriptions like these. If they are only not coded yet, leave them out with --drop-uncoded" in summary
+        )
+
+    def test_rows_without_a_first_code_are_left_out_where_asked_for(self, run, read_csv, tmp_path):
+        rows = [*([f"x{i}", "61110", ""] for i in range(4)), ["a", "", "far too long"], ["", "NA", ""], ["c", "?", ""]]
+        key, report = run(rows, drop_uncoded=True)
+        assert key == {"61110": 0}
+        assert (report.rows_dropped, report.rows_train + report.rows_val) == (3, 4)
+        assert report.dropped == {"no first code": 3}
+        assert "3 rows left out, listed in rejected_rows.csv: no first code 3" in report.summary()
+        assert "it becomes" not in report.summary()
+        remedy = "code the description; without --drop-uncoded its code is '?'"
+        assert [line[:6] for line in read_csv(tmp_path / "out" / "rejected_rows.csv")[1:]] == [
+            ["6", "c1", "", "no first code", remedy, "a"],
+            ["7", "c1", "NA", "no first code", remedy, ""],
+            ["8", "c1", "?", "no first code", remedy, "c"],
+        ]
+
+    def test_dropping_rows_without_a_code_does_not_cover_others(self, run):
+        rows = [["x", "61110", ""], ["y", "61110", ""], ["a", "", ""], ["b", "611100", ""]]
+        with pytest.raises(
+            UsageError, match=r"1 of 4 rows(.|\n)*too long: 1 row(.|\n)*leave them out with --drop-bad"
+        ) as e:
+            run(rows, drop_uncoded=True)
+        assert "no first code" not in str(e.value)
+        assert run(rows, drop_uncoded=True, drop_bad_rows=True)[1].dropped == {"too long": 1, "no first code": 1}
+
     def test_rows_are_offered_to_be_left_out_only_where_that_helps(self, run):
         with pytest.raises(UsageError) as caught:
             run([["a", "611101"], ["b", "6æ110"]])

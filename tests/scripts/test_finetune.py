@@ -137,6 +137,40 @@ def test_flags_that_disagree_with_a_prepared_folder_are_named(arguments, capsys)
     assert "has no column 'hisco': it was prepared with --target-cols code" in err
 
 
+def test_settings_of_a_prepared_folder_need_not_be_said_again(arguments, tmp_path, table, capsys):
+    rows = [["occ1", "code"], ["none", "-1"], ["too long", "611100"], ["no code", ""]]
+    write(
+        table, rows + [[f"{job} {i}", code.lstrip("0")] for i in range(4) for job, code in [*JOBS, ("clerk", "03110")]]
+    )
+    preparing = [
+        "--pad-codes",
+        "--short-codes",
+        "-1",
+        "--drop-bad-labels",
+        "--drop-uncoded",
+        "--split-by",
+        "description",
+    ]
+    code, _, err = outcome(capsys, [*arguments, *preparing, "--share-val", "0.2", "--prepare-only"])
+    assert code == 0, err
+    code, _, err = outcome(capsys, [*arguments[2:], "--max-steps", "1", "--eval-decode-samples", "0"])
+    assert code == 0, err
+    run = tmp_path / "run"
+    settings = (run / "args.yaml").read_text().splitlines()
+    for line in (
+        f'dataset: "{table}"',
+        *("pad_codes: true", 'short_codes: ["-1"]', "drop_bad_labels: true", "drop_uncoded: true", "share_val: 0.2"),
+        *('split_by: "description"', "keep_missing_spellings: false", "val_data: null"),
+    ):
+        assert line in settings
+    assert "`--split-by` description" in (run / "README.md").read_text()
+    again = ["--config", run / "args.yaml", "--save-dir", tmp_path / "again", "--prepare-only"]
+    code, _, err = outcome(capsys, again)
+    assert code == 0, err
+    for name in ("data_train.csv", "data_val.csv", "key.csv"):
+        assert (run / name).read_text() == (tmp_path / "again" / name).read_text()
+
+
 def test_another_table_is_not_taken_for_the_prepared_one(arguments, tmp_path, table, capsys):
     assert outcome(capsys, [*arguments, "--prepare-only"])[0] == 0
     with table.open("a") as file:
