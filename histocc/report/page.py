@@ -26,6 +26,7 @@ from histocc.report.markup import (
 )
 from histocc.report.next_steps import next_steps
 from histocc.report.record import RunRecord
+from histocc.report.verdict import verdict
 from histocc.training.reporting import HEAD_NAMES
 
 STYLE = """
@@ -130,7 +131,7 @@ def report_page(facts: RunFacts, record: RunRecord, details: Mapping[str, Any] |
     sections = [
         f"<h1>{escaped(name)}</h1>",
         paragraph(f"{done}; drawn {time.strftime('%Y-%m-%d %H:%M')} by histocc {facts.versions.get('histocc', '')}."),
-        _verdict(heads, last),
+        *(Markup(f'<p class="lead">{escaped(sentence)}</p>') for sentence in verdict(facts, record.rows, heads)),
         section("How good it is", "" if test is None else paragraph(tested(test)), *_tables(heads)),
         section(
             "How it learnt",
@@ -159,24 +160,6 @@ def report_page(facts: RunFacts, record: RunRecord, details: Mapping[str, Any] |
 </body>
 </html>
 """
-
-
-def _verdict(heads: Mapping[str, Any], last: Mapping[str, float]) -> Markup:
-    """The one figure that people ask for."""
-    if not heads:
-        return Markup(f'<p class="lead">Validation loss {last.get("val_loss", float("nan")):.4g}.</p>')
-    head, figures = next(iter(heads.items()))
-    groups = figures["by_description"]
-    seen, unseen = (percent(groups[name]["exact_set_acc"]) if name in groups else None for name in ("seen", "unseen"))
-    text = (
-        f"{percent(figures['exact_set_acc'])} % of {figures['rows']:,} validation rows get exactly their codes "
-        f"({HEAD_NAMES[head]})."
-    )
-    if seen and unseen:
-        text += f" Where training has the same description it is {seen} %, where it has not, {unseen} %."
-    elif seen or unseen:
-        text += f" {'All' if seen else 'None'} of these descriptions stand in the training data too."
-    return Markup(f'<p class="lead">{escaped(text)}</p>')
 
 
 def tested(test: Mapping[str, Any]) -> str:
