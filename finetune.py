@@ -27,7 +27,7 @@ from histocc.formatter import BlockyFormatter, CodingSystem, general_system
 from histocc.processes.distributed import Processes
 from histocc.runs import command_line as cli
 from histocc.runs.options import FinetuneOptions
-from histocc.runs.ranges import real_number, whole_number
+from histocc.runs.ranges import RANGES, real_number, whole_number
 
 if TYPE_CHECKING:
     from histocc.dataloader import Descriptions
@@ -228,9 +228,10 @@ def demo_defaults(given: argparse.Namespace) -> dict[str, Any]:
 
 def check_arguments(options: FinetuneOptions) -> Descriptions | None:
     """Raise one UsageError with everything that is wrong with the flags; return the descriptions they name, or None."""
+    from histocc.files.languages import read_language_map
     from histocc.files.tables import file_fault
     from histocc.preparation import check_arguments as check_preparation
-    from histocc.preparation import check_overwrite, is_prepared
+    from histocc.preparation import check_codes, check_overwrite, is_prepared
     from histocc.training.checkpoint import CheckpointFolder
 
     problems = Problems()
@@ -270,9 +271,20 @@ def check_arguments(options: FinetuneOptions) -> Descriptions | None:
             options.share_val,
             options.language,
             options.language_col,
+            split_by=options.split_by,
+            val_data=options.val_data,
         )
+        if options.language_map is not None:
+            problems.run(read_language_map, options.language_map)
+        if options.target_cols and RANGES["block_size"].fault(options.block_size) is None:
+            problems.run(check_codes, _system(options).formatter, options.short_codes, options.pad_codes)
     problems.raise_if_any()
     return descriptions
+
+
+def _system(options: FinetuneOptions) -> CodingSystem:
+    """The coding system that the flags name, whose codes are still unknown."""
+    return general_system(options.block_size, options.target_cols, use_within_block_sep=options.use_within_block_sep)
 
 
 def _descriptions(options: FinetuneOptions) -> Descriptions:
@@ -401,7 +413,7 @@ def finetune(options: FinetuneOptions, processes: Processes) -> int:
     from histocc.runs.shared import own_folder
 
     descriptions = check_arguments(options)
-    system = general_system(options.block_size, options.target_cols, use_within_block_sep=options.use_within_block_sep)
+    system = _system(options)
     with own_folder(options, processes):
         if options.prepare_only and not options.print_config:
             processes.main_first("preparation", lambda: _prepare(options, system.formatter))

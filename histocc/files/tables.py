@@ -40,6 +40,9 @@ OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 # What a disk, and a compressed file that is cut off or damaged, can come up with.
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
+# What stands between values instead of commas, and how it is called.
+_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+
 # Columns beyond those of the header that are read to find values in them. A value further out is found where it is the
 # only one of its row, so that no row is taken for an empty one.
 SPARE_COLUMNS = 2
@@ -372,9 +375,13 @@ def _progress_bar(path: Path, progress: bool | None, total: int, unit: str) -> t
 # --- CSV --------------------------------------------------------------------------------------------------------------
 
 
-def _open_text(path: Path, raw: IO[bytes], errors: str = "strict") -> io.TextIOWrapper:
+def _opened(path: Path, raw: IO[bytes]) -> IO[bytes]:
     opener = OPENERS.get(path.suffix.lower())
-    return io.TextIOWrapper(raw if opener is None else opener(raw), "utf-8-sig", errors, newline="")
+    return raw if opener is None else opener(raw)
+
+
+def _open_text(path: Path, raw: IO[bytes], errors: str = "strict") -> io.TextIOWrapper:
+    return io.TextIOWrapper(_opened(path, raw), "utf-8-sig", errors, newline="")
 
 
 def _records(path: Path, errors: str = "strict") -> Iterator[tuple[int, list[str]]]:
@@ -404,14 +411,47 @@ def _csv_header(path: Path) -> list[str]:
         raise UsageError(
             f"Row 1 of {path} is {shown(','.join(header))}, a note to Excel and no column name: delete this row"
         )
-    for separator, spoken in ((";", "semicolons"), ("\t", "tabs")):
-        if len(header) == 1 and separator in header[0]:
-            raise UsageError(
-                f"The values in {path} are separated by {spoken} (its first row is {shown(header[0])}): "
-                f"save it with commas between the values (in Python: pandas.read_csv({path.name!r}, sep={separator!r}, "
-                f"dtype=str, keep_default_na=False).to_csv('commas.csv', index=False))"
-            )
+    if _separator(header) is not None:
+        try:
+            for _ in _records(path):
+                pass
+        except UsageError as error:
+            if isinstance(error.__context__, UnicodeDecodeError):
+                raise error from None  # it names both faults
+        raise _other_separator(path, header)
     return header
+
+
+def _separator(header: Sequence[str]) -> str | None:
+    """What stands between the values where it is no comma; None where it is one."""
+    if len(header) != 1:
+        return None
+    return next((separator for separator in _SEPARATORS if separator in header[0]), None)
+
+
+def _other_separator(path: Path, header: Sequence[str], not_utf8: str | None = None) -> UsageError:
+    """What to say of a table with another separator; `not_utf8` says where it is not in UTF-8, if it is not."""
+    separator = _separator(header)
+    fault, remedy, encoding = "", "", ""
+    if not_utf8 is not None:
+        fault, remedy = f", and it is not in UTF-8{not_utf8}", " and in UTF-8"
+        encoding = f"encoding={_encoding(path)!r}, "
+    return UsageError(
+        f"The values in {path} are separated by {_SEPARATORS[separator]} (its first row is {shown(header[0])}){fault}: "
+        f"save it with commas between the values{remedy} (in Python: pandas.read_csv({path.name!r}, sep={separator!r}, "
+        f"{encoding}dtype=str, keep_default_na=False).to_csv('commas.csv', index=False))"
+    )
+
+
+def _encoding(path: Path) -> str:
+    """The encoding that a file with single bytes for letters is most likely in."""
+    try:
+        with path.open("rb") as raw, io.TextIOWrapper(_opened(path, raw), "cp1252", newline="") as text:
+            while text.read(2**20):
+                pass
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "cp1252"
 
 
 class _WithHeader:
@@ -502,14 +542,19 @@ def _unreadable(path: Path, error: Exception) -> UsageError:
 
 def _not_utf8(path: Path) -> UsageError:
     where = ""
+    header: list[str] = []
     # The characters of UTF-16 are rows to nobody: Python 3.10 refuses to split them.
     with contextlib.suppress(UsageError):
         for number, record in _records(path, errors="surrogateescape"):
+            header = header or record
             cell = next((cell for cell in record if any("\udc80" <= char <= "\udcff" for char in cell)), None)
             if cell is not None:
                 spelt = cell.encode("utf-8", errors="surrogateescape").decode("latin-1")
                 where = f": row {number} holds {shown(spelt)} in another encoding"
                 break
+    header = [name.encode("utf-8", errors="surrogateescape").decode("latin-1") for name in header]
+    if _separator(header) is not None and "\0" not in header[0]:
+        return _other_separator(path, header, where)
     return UsageError(
         f"{path} is not in UTF-8{where}. Save it as CSV in UTF-8 "
         f"(in Excel: 'CSV UTF-8'; in R: fileEncoding = \"UTF-8\"; in Stata: export delimited)"

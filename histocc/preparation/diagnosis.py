@@ -10,6 +10,7 @@ import numpy as np
 
 from histocc.files.entries import shown
 from histocc.files.missing import MISSING_SPELLINGS
+from histocc.files.spreadsheet_text import unmarked_text
 from histocc.formatter import EOS_IDX, BlockyFormatter
 from histocc.preparation.table import Interner, Table
 
@@ -105,6 +106,8 @@ class Labels:
         Per column of floats, what became of its codes.
     stripped
         The codes that lost the blanks around them; None if there was none.
+    unmarked
+        The codes that stood in the form `="06510"`; None if there was none.
     padded
         The codes that got leading zeros; None if there was none.
     uncoded
@@ -120,6 +123,7 @@ class Labels:
     spellings: dict[str, int]
     float_columns: dict[str, Repair]
     stripped: Repair | None
+    unmarked: Repair | None
     padded: Repair | None
     uncoded: np.ndarray
     first_gaps: np.ndarray
@@ -133,6 +137,7 @@ def understand(table: Table, target_cols: Sequence[str], spelling: Spelling) -> 
     ids = np.empty(table.codes.shape, dtype=np.int32, order="F")
     spellings: dict[str, int] = {}
     stripped: Repair | None = None
+    unmarked: Repair | None = None
     padded: Repair | None = None
     float_columns: dict[str, Repair] = {}
     for j, column in enumerate(target_cols):
@@ -141,13 +146,16 @@ def understand(table: Table, target_cols: Sequence[str], spelling: Spelling) -> 
         present: dict[int, str] = {}
         for i in np.flatnonzero(counts).tolist():
             value = table.code_values[i]
-            code = value.strip()
+            cell = value.strip()
+            code = unmarked_text(cell).strip()
             if spelling.is_missing(code):
                 spellings[value] = spellings.get(value, 0) + int(counts[i])
                 continue
             present[i] = code
-            if code != value:
-                stripped = _repaired(stripped, int(counts[i]), value, code)
+            if cell != value:
+                stripped = _repaired(stripped, int(counts[i]), value, cell)
+            if code != cell:
+                unmarked = _repaired(unmarked, int(counts[i]), cell, code)
         floats = whole_floats(present.values())
         repaired: Repair | None = None
         for i, code in present.items():
@@ -173,6 +181,7 @@ def understand(table: Table, target_cols: Sequence[str], spelling: Spelling) -> 
         spellings,
         float_columns,
         stripped,
+        unmarked,
         padded,
         np.flatnonzero(first_missing),
         first_gaps,

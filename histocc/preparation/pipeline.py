@@ -27,6 +27,7 @@ from histocc.files.run_folder import (
     TRAINING_ROWS,
     VALIDATION_ROWS,
 )
+from histocc.files.spreadsheet_text import unmarked_text
 from histocc.files.tables import file_fault
 from histocc.formatter import BlockyFormatter
 from histocc.preparation.diagnosis import (
@@ -225,15 +226,22 @@ def prepare(
         return key, PreparationReport(str(save_path), reused=True, classes=len(key), notes=notes)
 
     problems = Problems()
-    problems.run(check_arguments, dataset, input_col, target_cols, save_path, share_val, language, language_col)
-    problems.run(_check_codes, formatter, short_codes, pad_codes)
-    problems.run(_check_split, dataset, split_by, val_data)
+    problems.run(
+        check_arguments,
+        dataset,
+        input_col,
+        target_cols,
+        save_path,
+        share_val,
+        language,
+        language_col,
+        split_by=split_by,
+        val_data=val_data,
+    )
+    problems.run(check_codes, formatter, short_codes, pad_codes)
     by_text = split_by is not None and split_by in (DESCRIPTION, input_col)
     group_col = None if by_text else split_by
-    # A table takes minutes to read, and only then comes the next.
-    columns = [input_col, *target_cols, language_col]
-    for source, wanted in ((dataset, [*columns, group_col]), (val_data, columns), (all_codes_file, [all_codes_col])):
-        problems.run(check_columns, source, [column for column in wanted if column is not None])
+    problems.run(check_columns, all_codes_file, [all_codes_col] if all_codes_col is not None else [])
     own_languages = problems.run(read_language_map, language_map) if language_map is not None else None
     if overwrite:
         problems.run(check_overwrite, save_path)
@@ -258,6 +266,7 @@ def prepare(
         rows_first_gap=len(labels.first_gaps),
         float_cells=sum(repair.cells for repair in labels.float_columns.values()),
         stripped_cells=labels.stripped.cells if labels.stripped is not None else 0,
+        unmarked_cells=labels.unmarked.cells if labels.unmarked is not None else 0,
         padded_cells=labels.padded.cells if labels.padded is not None else 0,
     )
     table = with_known_languages(table, LanguageNames(own_languages), report)
@@ -418,8 +427,11 @@ def check_arguments(
     share_val: float,
     language: str = UNKNOWN_LANGUAGE,
     language_col: str | None = None,
+    *,
+    split_by: str | None = None,
+    val_data: str | Path | pd.DataFrame | None = None,
 ) -> None:
-    """Look at arguments of `prepare` for a folder that is not prepared: everything that can be said without the table.
+    """Look at arguments of `prepare` for a folder that is not prepared: all that can be said without the rows.
 
     Raises
     ------
@@ -431,10 +443,15 @@ def check_arguments(
     if dataset is None:
         absent = [name for name in PREPARED_FILES if not (save_path / name).is_file()]
         problems.add(f"{save_path} lacks {', '.join(absent)}: name the table to prepare with --dataset")
-    elif isinstance(dataset, (str, Path)):
-        fault = file_fault(Path(dataset))
+    else:
+        fault = file_fault(Path(dataset)) if isinstance(dataset, (str, Path)) else None
         if fault:
             problems.add(fault)
+        named = [input_col, *target_cols, *([language_col] if language_col is not None else [])]
+        by_column = split_by is not None and split_by not in (DESCRIPTION, input_col)
+        problems.run(check_columns, dataset, [*named, *([split_by] if by_column else [])])
+        problems.run(_check_split, dataset, split_by, val_data)
+        problems.run(check_columns, val_data, named)
     for column in dict.fromkeys(target_cols):
         if list(target_cols).count(column) > 1:
             problems.add(f"The code column {column!r} is named {list(target_cols).count(column)} times: name it once")
@@ -492,7 +509,7 @@ def _group_notes(table: Table, val: np.ndarray, column: str) -> list[str]:
     return notes
 
 
-def _check_codes(formatter: BlockyFormatter, short_codes: Sequence[str], pad_codes: bool) -> None:
+def check_codes(formatter: BlockyFormatter, short_codes: Sequence[str], pad_codes: bool) -> None:
     """Raise a UsageError with all that is wrong with what is said about the codes."""
     problems = Problems()
     for code in short_codes:
@@ -533,7 +550,8 @@ def _add_codes(
         name, codes = read_column(path, column, ALL_CODES_COLUMNS)
         source = f"column {shown(name)}"
     # `?` is the class of rows without a first code, so a list of codes may name it.
-    codes = [code for code in map(str.strip, codes) if code == UNKNOWN_CODE or not spelling.is_missing(code)]
+    codes = [unmarked_text(code.strip()).strip() for code in codes]
+    codes = [code for code in codes if code == UNKNOWN_CODE or not spelling.is_missing(code)]
     if not codes:
         raise UsageError(f"--all-codes-file {path} has no codes in {source}")
     floats = whole_floats(codes)
@@ -563,6 +581,8 @@ def _notes(
     notes = []
     if labels.stripped is not None:
         notes.append(f"Blanks around codes taken away in {_repaired(labels.stripped)}")
+    if labels.unmarked is not None:
+        notes.append(f"Codes taken out of the marks that keep spreadsheets off them in {_repaired(labels.unmarked)}")
     for column, repair in labels.float_columns.items():
         notes.append(
             f"Column {column!r} holds decimal numbers: {repair.before} is taken as the code {repair.after} "

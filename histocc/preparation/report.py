@@ -39,6 +39,8 @@ class PreparationReport:
         Cells of code columns that held whole floats, such as `61110.0`.
     stripped_cells
         Cells of code columns that lost the blanks around their code.
+    unmarked_cells
+        Cells whose code stood in the form `="06510"`, which spreadsheets leave alone.
     padded_cells
         Cells whose code got leading zeros.
     rows_first_gap
@@ -72,6 +74,7 @@ class PreparationReport:
     rows_short: int = 0
     float_cells: int = 0
     stripped_cells: int = 0
+    unmarked_cells: int = 0
     padded_cells: int = 0
     rows_first_gap: int = 0
     rows_without_language: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import sys
 
 import pandas as pd
@@ -180,6 +181,20 @@ def test_semicolons_and_tabs(refuse, tmp_path):
     refuse(tmp_path / "a.csv", r"separated by semicolons \(its first row is 'occ1;hisco_1'\): save it with commas")
     (tmp_path / "a.tsv").write_text("occ1\thisco_1\nfarmer\t61110\n")
     refuse(tmp_path / "a.tsv", "separated by tabs")
+
+
+def test_semicolons_in_another_encoding_have_a_remedy_that_works(refuse, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = "occ1;hisco_1\n" + "farmer;61110\n" * 5000 + "gårdejer – enke;61115\n"
+    for header in ("", "æra;"):
+        (tmp_path / "both.csv").write_bytes((header + rows).encode("cp1252"))
+        message = refuse(tmp_path / "both.csv", r"separated by semicolons .*, and it is not in UTF-8: row \d+ holds")
+        (remedy,) = re.findall(r"in Python: (pandas\..*index=False\))", message)
+        exec(remedy, {"pandas": pd})
+        written = (tmp_path / "commas.csv").read_text("utf-8")
+        assert written.replace(",\n", "\n") == (header + rows).replace(";", ",")
+    (tmp_path / "both.csv").write_bytes(rows.encode("cp1252") + b"\x81;61110\n")
+    assert "encoding='latin-1'" in refuse(tmp_path / "both.csv", "separated by semicolons")
 
 
 def test_latin_1(refuse, tmp_path):

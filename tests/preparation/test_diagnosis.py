@@ -360,6 +360,14 @@ class TestCodesAsPeopleHaveThem:
             in report.summary()
         )
 
+    def test_the_form_that_spreadsheets_leave_alone(self, run, tmp_path):
+        rows = [["a", '="06510"', '=""'], ["b", ' ="06510" ', '="NA"'], ["c", "06510", '="61110"']]
+        (tmp_path / "codes.csv").write_text('code\n"=""06520"""\n')
+        key, report = run(rows, all_codes_file=tmp_path / "codes.csv")
+        assert key == {"06510": 0, "61110": 1, "06520": 2}
+        assert report.unmarked_cells == 3
+        assert "keep spreadsheets off them in 3 cells, such as '=\"06510\"' to '06510'" in report.summary()
+
     @pytest.mark.parametrize("nothing", ["", "NA", "nan", "?", "-", " "])
     def test_many_rows_without_a_first_code_are_warned_of(self, run, nothing):
         rows = [[f"x{i}", "61110", ""] for i in range(9)]

@@ -567,6 +567,32 @@ def test_all_problems_with_the_flags_are_told_at_once(capsys):
     assert err.count("\n  - ") == 5
 
 
+def test_columns_files_and_flags_are_told_together_before_the_encoder(tmp_path, table, capsys):
+    argv = [
+        "--dataset",
+        table,
+        "--input-col",
+        "ocupation",
+        "--target-cols",
+        "coed",
+        "--language-map",
+        tmp_path / "no.csv",
+    ]
+    argv += ["--save-dir", tmp_path / "run", "--encoder", tmp_path / "none", "--split-by", "parish"]
+    code, _, err = outcome(capsys, [*argv, "--short-codes", "61110", "--warmup-pct", "5"])
+    assert code == 2
+    for told in (
+        "'coed' (did you mean 'code'?)",
+        "'ocupation'",
+        "'parish'",
+        "no.csv",
+        "'61110'",
+        "--warmup-pct is 5.0",
+    ):
+        assert told in err
+    assert "encoder" not in err
+
+
 def test_no_table_at_all(capsys, tmp_path):
     code, _, err = outcome(capsys, ["--target-cols", "code", "--save-path", tmp_path / "run"])
     assert code == 2
