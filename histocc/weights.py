@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from histocc.errors import Problems, UsageError
-from histocc.files import entries
+from histocc.files import entries, run_folder
 from histocc.files.entries import Entries
 from histocc.files.hub import why_out_of_reach, without_retry_messages
 from histocc.files.ordinary import IS_FOLDER, IS_MISSING, fault_of_file
@@ -84,7 +84,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
     ----------
     path
         A training checkpoint (a dict with an entry `model`), a bare state dict or a safetensors file, with or
-        without its ending `.bin`; or a folder that holds `model.safetensors` or `pytorch_model.bin`.
+        without its ending `.bin`; or a folder that holds `model.safetensors` or `pytorch_model.bin`, or a run, whose
+        best weights are taken.
 
     Returns
     -------
@@ -97,7 +98,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
         There is no such file; it is damaged, holds pickled objects (nothing of it is executed), or no
         weights. The message names the file.
     """
-    path = _find_file(Path(path))
+    path = file_of_weights(path)
     if path.suffix == ".safetensors":
         content = _read_safetensors(path)
     else:
@@ -149,7 +150,17 @@ class InitialWeights:
         """
         source = str(path_or_name)
         published = PUBLISHED_MODELS.get(source.lower())
-        return cls(source, *read_state_dict(path_or_name if published is None else _fetch(published)))
+        path = path_or_name if published is None else _fetch(published)
+        if os.path.isdir(path):
+            path = file_of_weights(path)
+            if path.name not in WEIGHT_FILES:  # a run has several files
+                source = str(path)
+        return cls(source, *read_state_dict(path))
+
+    def has_encoder_of(self, encoder: nn.Module) -> bool:
+        """Whether the encoder's weights are just those of a bare `encoder`, by names and shapes."""
+        found, wanted = _parts_of(self.state, True).encoder, encoder.state_dict()
+        return found.keys() == wanted.keys() and not _misfits(found, wanted)
 
     @property
     def is_published(self) -> bool:
@@ -382,7 +393,15 @@ def _unwrapped(name: str) -> str:
     return name
 
 
-def _find_file(path: Path) -> Path:
+def file_of_weights(path: str | os.PathLike[str]) -> Path:
+    """The file that `read_state_dict` reads for a path; of a run's folder the best weights.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    path = Path(path)
     fault = fault_of_file(path)
     if fault is None:
         return path
@@ -390,9 +409,7 @@ def _find_file(path: Path) -> Path:
         for name in WEIGHT_FILES:
             if fault_of_file(path / name) is None:
                 return path / name
-        near = next((path / name for name in ("best.bin", "last.bin") if fault_of_file(path / name) is None), None)
-        hint = "" if near is None else f"; did you mean {near}?"
-        raise UsageError(f"the folder {path} holds no weights: neither {' nor '.join(WEIGHT_FILES)}{hint}")
+        return _best_of_run(path)
     with_ending = path.with_name(path.name + ".bin") if path.name else path
     if fault_of_file(with_ending) is None:
         return with_ending
@@ -400,6 +417,24 @@ def _find_file(path: Path) -> Path:
         raise UsageError(f"{path} {fault}: weights are read from a file")
     published = ", ".join(PUBLISHED_MODELS)
     raise UsageError(f"{path}: there is no such checkpoint (a file, or one of: {published})")
+
+
+def _best_of_run(folder: Path) -> Path:
+    """The file of a run's folder with its best weights, else with its last ones."""
+    best, last = folder / run_folder.BEST_CHECKPOINT, folder / run_folder.LAST_CHECKPOINT
+    if fault_of_file(best) is None:
+        return best
+    if fault_of_file(last) is not None:
+        raise UsageError(
+            f"the folder {folder} holds no weights: neither {', '.join(WEIGHT_FILES)} nor the {best.name} or "
+            f"{last.name} of a run"
+        )
+    # A run of train.py says in its checkpoint what its best weights are called.
+    content = read_torch_file(last)
+    name = content.get("best_weights") if isinstance(content, Mapping) else None
+    if isinstance(name, str) and fault_of_file(folder / Path(name).name) is None:
+        return folder / Path(name).name
+    return last
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

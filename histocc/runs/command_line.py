@@ -14,7 +14,7 @@ import torch
 
 from histocc.errors import Problems, UsageError
 from histocc.files import console
-from histocc.files.ordinary import IS_FOLDER, IS_MISSING, fault_of_file
+from histocc.files.ordinary import IS_MISSING, fault_of_file
 from histocc.files.torch_files import first_line
 from histocc.processes.distributed import (
     LOST_PEER,
@@ -31,7 +31,7 @@ from histocc.runs.ranges import check_numbers, real_number, whole_number
 from histocc.training.non_finite import NonFiniteError
 from histocc.training.precision import AMP_DTYPES, set_tf32
 from histocc.training.tensorboard import check_tensorboard
-from histocc.weights import PUBLISHED_MODELS
+from histocc.weights import PUBLISHED_MODELS, file_of_weights
 
 Options = TypeVar("Options", bound=RunOptions)
 
@@ -154,7 +154,8 @@ def add_training_arguments(
         aliases=["--checkpoint-path"],
         default=None,
         metavar="FILE|FOLDER|NAME",
-        help="weights to start from: a checkpoint, with or without .bin, or occ-canine-v1 (the published model)",
+        help="weights to start from: a checkpoint, with or without .bin, the folder of a run, or "
+        "occ-canine-v1 (the published model)",
     )
     parser.flag(
         TRAINING,
@@ -399,8 +400,11 @@ def check_weights(flag: str, given: str | None, problems: Problems) -> None:
     """Note where the weights that `flag` names are neither in a file or folder nor published."""
     if not given or given.lower() in PUBLISHED_MODELS:
         return
+    if os.path.isdir(given) and fault_of_file(f"{given}.bin") is not None:
+        problems.run(file_of_weights, given)
+        return
     fault, with_ending = fault_of_file(given), fault_of_file(f"{given}.bin")
-    if fault in (None, IS_FOLDER) or with_ending is None:
+    if fault is None or with_ending is None:
         return
     if fault == IS_MISSING:
         names = ", ".join(PUBLISHED_MODELS)

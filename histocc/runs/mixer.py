@@ -35,6 +35,7 @@ from histocc.runs import shared
 from histocc.runs.demo import DEMO_ENCODER, begin_with_rare_classes, make_encoder
 from histocc.runs.options import MixerOptions
 from histocc.runs.start import Start, find_start
+from histocc.runs.stored_encoder import stored_encoder
 from histocc.seq2seq_mixer_engine import build_loop
 from histocc.stored_model import ModelSettings, describe_model
 from histocc.training.compilation import allow_graphs, compiler_options
@@ -99,12 +100,18 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
     if start.checkpoint is not None:
         _check_same_task(start, system)
     torch.manual_seed(options.seed)
-    encoder = make_encoder(options.encoder)
+    weights = _initial_weights(start)
+    stored = stored_encoder(options, start.checkpoint, weights)
+    encoder = make_encoder(options.encoder) if stored is None else stored.encoder
     random_state = torch.get_rng_state()
-    shared.check_length(options, options.encoder, encoder)
+    if stored is None:
+        shared.check_length(options, options.encoder, encoder)
+    else:
+        shared.check_length(options, f"of {stored.source}", encoder, stored.max_len)
     with torch.device("meta"):  # shapes alone; the number of classes does not matter for them
         shapes = _model(options, system.formatter, 1, encoder.config)
-    weights = _initial_weights(start, shapes)
+    if weights is not None:
+        weights.check(shapes, only_encoder=options.only_encoder)
 
     data = make_data(start)
     # Data that were prepared before have settings of their own.
@@ -159,12 +166,15 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
         "codes a row": f"up to {formatter.max_num_codes}, {formatter.block_size} tokens each",
         **data.facts,
     }
+    if stored is not None:
+        trained = "frozen" if options.freeze_encoder else "trained"
+        facts["encoder"] = f"from {stored.source}, {trained}"
     if options.print_config:
         rows = len(val_loader.sampler.rows)
         decoded = min(rows, options.eval_decode_samples)
         words = f"{rows:,} rows, {decoded:,} of them decoded token by token"
         return shared.show_plan(facts, start, processes, model, steps, plan, words)
-    stored = ModelSettings(
+    model_settings = ModelSettings(
         "mixer",
         options.max_len,
         options.decoder_dim_feedforward,
@@ -185,7 +195,7 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
             "key": dict(key) if key is not None else None,
             "settings": settings,
             "languages": known_languages(data.train.languages),
-            **describe_model(system, stored),
+            **describe_model(system, model_settings),
         },
     )
     if start.checkpoint is not None:
@@ -241,17 +251,15 @@ def _check_same_task(start: Start[MixerOptions], system: CodingSystem) -> None:
     problems.raise_if_any()
 
 
-def _initial_weights(start: Start[MixerOptions], shapes: nn.Module) -> InitialWeights | None:
-    """The weights that the run starts from, known to fit; None where it starts without, or from a checkpoint."""
+def _initial_weights(start: Start[MixerOptions]) -> InitialWeights | None:
+    """The weights that the run starts from; None where it starts without, or from a checkpoint."""
     options = start.options
     if options.initial_checkpoint is None:
         return None
     if start.checkpoint is not None:
         start.notes.append(f"--initial-checkpoint is not used: the run is resumed from {start.source}")
         return None
-    weights = InitialWeights.read(options.initial_checkpoint)
-    weights.check(shapes, only_encoder=options.only_encoder)
-    return weights
+    return InitialWeights.read(options.initial_checkpoint)
 
 
 def _model(options: MixerOptions, formatter: Any, num_classes_flat: int, encoder: Any) -> Seq2SeqMixerOccCANINE:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from histocc.processes.distributed import START_SECONDS
 
 LOG_INTERVAL = 100
+DEFAULT_ENCODER = "google/canine-s"
 # Flags that say what to do with the others, and are no settings of a run.
 NO_SETTINGS = ("help", "version", "config", "print_config")
 WARMUP_SHARE = 0.05
@@ -52,7 +53,7 @@ class RunOptions:
     print_config: bool = False
     initial_checkpoint: str | None = None
     seed: int = 42
-    encoder: str = "google/canine-s"
+    encoder: str = DEFAULT_ENCODER
     compile: bool = False
     tf32: bool = True
     keep_checkpoints: int | None = None

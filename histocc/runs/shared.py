@@ -81,13 +81,17 @@ def own_folder(options: RunOptions, processes: Processes) -> Iterator[None]:
         yield
 
 
-def check_length(options: RunOptions, name: str, encoder: CanineModel) -> None:
-    """Raise UsageError where texts may be longer than the encoder called `name` has positions."""
+def check_length(options: RunOptions, name: str, encoder: CanineModel, trained: int | None = None) -> None:
+    """Raise UsageError where texts may be longer than the encoder called `name` has positions.
+
+    `trained` is the length that the encoder was trained with, where that is known.
+    """
     positions = longest_input(encoder.config)
     if options.max_len > positions:
+        before = "" if trained is None else f" (it was trained with --max-len {trained})"
         raise UsageError(
             f"--max-len is {options.max_len}, but the encoder {name} has {positions} positions: set --max-len "
-            f"{positions} or less"
+            f"{positions if trained is None else trained} or less{before}"
         )
 
 

@@ -100,6 +100,8 @@ class Checkpoint:
         Whether the flat classifier's augmented loader had taken over.
     best_after
         The last step whose figures do not count in the search for the flat classifier's best weights; -1 for none.
+    model_settings
+        What the file says of its model, unchecked; None for files of the original.
     """
 
     source: Path
@@ -114,6 +116,7 @@ class Checkpoint:
     best_val_loss: float = math.inf
     augmented: bool = False
     best_after: int = -1
+    model_settings: Any = None
 
     @classmethod
     def of(cls, content: Mapping[str, Any], source: Path) -> Checkpoint:
@@ -137,6 +140,7 @@ class Checkpoint:
             values["position"] = _position(found, content, values["settings"])
             values["precision"] = _precision(found, content)
             values["best_val_loss"] = found.take(content, "best_val_loss", entries.number(infinite=True))
+        values["model_settings"] = content.get("model_settings")
         if "augmented" in content:
             values["augmented"] = found.take(content, "augmented", entries.flag)
         if "best_after" in content:

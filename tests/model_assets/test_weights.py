@@ -214,9 +214,15 @@ def test_files_that_hold_no_such_weights(tmp_path, mixer):
         load_initial_weights(mixer(), tmp_path / "absent")
     (tmp_path / "folder").mkdir()
     with pytest.raises(
-        UsageError, match=r"folder holds no weights: neither model\.safetensors nor pytorch_model\.bin$"
+        UsageError, match=r"folder holds no weights: neither model\.safetensors, pytorch_model\.bin nor the best"
     ):
         load_initial_weights(mixer(), tmp_path / "folder")
-    (tmp_path / "folder" / "best.bin").touch()
-    with pytest.raises(UsageError, match=r"folder holds no weights: .*; did you mean .*best\.bin\?"):
-        load_initial_weights(mixer(), tmp_path / "folder")
+    for name in ("last.bin", "best.bin"):
+        torch.save(mixer().state_dict(), tmp_path / "folder" / name)
+        summary = load_initial_weights(mixer(), tmp_path / "folder")
+        assert summary.source == str(tmp_path / "folder" / name)
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    torch.save({"model": mixer().state_dict(), "best_weights": "mine.bin"}, flat / "last.bin")
+    torch.save(mixer().state_dict(), flat / "mine.bin")
+    assert load_initial_weights(mixer(), flat).source == str(flat / "mine.bin")

@@ -379,6 +379,31 @@ def test_a_hisco_checkpoint_gives_its_encoder_alone(arguments, tmp_path, hisco_c
     assert len(after["optimizer"]["state"]) == n_heads - 1
 
 
+def test_a_run_of_ones_own_gives_the_encoder_without_network(arguments, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code, _, err = outcome(capsys, arguments)
+    assert code == 0, err
+    run = tmp_path / "run"
+    again = [*arguments[:4], "--save-dir", tmp_path / "second", *FEW_STEPS, "--print-config"]
+    code, out, err = outcome(capsys, [*again, "--initial-checkpoint", run])
+    assert code == 0, err
+    assert f"encoder          from {run / 'best.bin'}, trained" in out
+    assert f"initial weights from {run / 'best.bin'}: encoder and decoder taken over" in out
+    code, _, err = outcome(capsys, [*again, "--initial-checkpoint", run, "--max-len", "5000"])
+    assert code == 2
+    assert f"the encoder of {run / 'best.bin'} has" in err
+    assert "set --max-len 32 or less (it was trained with --max-len 32)" in err
+    code, _, err = outcome(capsys, [*again, "--initial-checkpoint", run, "--encoder", tmp_path / "no"])
+    assert code == 2
+    assert "encoder" in err
+    (tmp_path / "empty").mkdir()
+    bad = [*again[:-1], "--prepare-only", "--share-val", "3", "--initial-checkpoint", tmp_path / "empty"]
+    code, _, err = outcome(capsys, bad)
+    assert code == 2
+    assert "empty holds no weights: neither" in err
+    assert "--share-val is 3" in err
+
+
 def test_heads_are_carried_over_code_by_code(arguments, tmp_path, capsys):
     argv = [*arguments, "--learning-rate", "0.01"]
     assert outcome(capsys, argv)[0] == 0
