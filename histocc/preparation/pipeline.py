@@ -630,9 +630,10 @@ def _notes(
     if broken:
         longest = max(broken, key=lambda row: table.texts[row].count("\n"))
         notes.append(
-            f"Warning: {count(len(broken), 'row')} with a text of several lines, {table.place(longest)} of "
-            f"{table.texts[longest].count(chr(10)) + 1}: a quotation mark that is never closed makes one text of many "
-            f"rows; where a mark belongs to a text, the text stands in marks and the mark is written twice"
+            f"Warning: {count(len(broken), 'row')} with a text of several lines, such as {table.place(longest)}, "
+            f"which spans {table.texts[longest].count(chr(10)) + 1} lines: a quotation mark that is never closed makes "
+            f"one text of many rows; where a mark belongs to a text, the text stands in marks and the mark is written "
+            f"twice"
         )
     return notes
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
+import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 from histocc.errors import Problems, UsageError, did_you_mean
 from histocc.files.entries import shown
-from histocc.files.ordinary import fault_of_file
+from histocc.files.ordinary import IS_MISSING, fault_of_file
 from histocc.runs.options import NO_SETTINGS
 from histocc.runs.parser import ScriptParser
 from histocc.runs.ranges import RANGES, whole_number
@@ -93,7 +95,11 @@ def without_alternatives(settings: Mapping[str, Any], given: Collection[str]) ->
 def _lines(path: Path) -> list[str]:
     fault = fault_of_file(path)
     if fault is not None:
-        raise UsageError(f"--config {path} {fault}")
+        near = ""
+        if fault == IS_MISSING:
+            with contextlib.suppress(OSError):
+                near = did_you_mean(path.name, os.listdir(path.parent))
+        raise UsageError(f"--config {path} {fault}{near}")
     try:
         # JSON may hold what `str.splitlines` takes for the end of a line.
         return path.read_text(encoding="utf-8-sig").split("\n")

@@ -136,6 +136,12 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
         summary = weights.load_into(model, only_encoder=options.only_encoder, key=data.train.map_code_label)
         start.notes.append(str(summary))
         shared.note_new_languages(start, weights, data.train.languages)
+        key_there = Path(summary.source).with_name(run_folder.KEY)
+        if summary.dropped and "all_codes_file" in options.arguments and key_there.is_file():
+            start.notes.append(
+                f"Warning: {summary.dropped:,} codes of {summary.source} have no class here, so that the model can no "
+                f"longer give them; --all-codes-file {key_there} keeps them, where the table is prepared with it"
+            )
     model.to(processes.device)
     if options.freeze_encoder:
         # Before the model is wrapped: a wrapped model waits for gradients of everything that wanted some.

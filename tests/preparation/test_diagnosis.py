@@ -143,7 +143,10 @@ def test_row_numbers_count_blank_lines_and_multi_line_texts_as_a_spreadsheet_doe
     _, report = prepare(tmp_path / "a.csv", "occ1", formatter, tmp_path / "out", 0.5, drop_bad_rows=True)
     assert report.rows_empty == 3
     assert "3 empty rows passed over" in report.summary()
-    assert "Warning: 1 row with a text of several lines, row 4 of 2: a quotation mark" in report.summary()
+    assert (
+        "Warning: 1 row with a text of several lines, such as row 4, which spans 2 lines: a quotation mark"
+        in report.summary()
+    )
 
 
 def test_commas_without_the_separator_flag_name_it(write_csv, tmp_path, formatter):

@@ -128,7 +128,13 @@ def test_a_bad_entry_is_named_with_file_and_line(text, message, tmp_path, capsys
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path, capsys):
     (tmp_path / "noise").write_bytes(b"\xff\xfe")
-    for path, fault in ((tmp_path / "gone", "does not exist"), (tmp_path, "is a folder"), ("", "is given an empty")):
+    (tmp_path / "args.yaml").touch()
+    for path, fault in (
+        (tmp_path / "gone", "does not exist"),
+        (tmp_path / "arg.yaml", r"does not exist \(did you mean 'args.yaml'"),
+        (tmp_path, "is a folder"),
+        ("", "is given an empty"),
+    ):
         with pytest.raises(SystemExit, match="2"):
             options_of("train", ["--config", str(path)])
         assert re.search(f"--config {path} ?{fault}", capsys.readouterr().err)

@@ -415,6 +415,13 @@ def test_heads_are_carried_over_code_by_code(arguments, tmp_path, capsys):
     assert code == 0, err
     assert "encoder and decoder taken over" in out
     assert "flat head: 2 classes carried over, 1 start fresh, 4 of the source are not used" in out
+    warning = f"Warning: 4 codes of {first} have no class here"
+    remedy = ["--all-codes-file", first.with_name("key.csv")]
+    assert warning in out
+    assert " ".join(map(str, remedy)) in out
+    whole = outcome(capsys, [*argv, *remedy, "--save-path", tmp_path / "whole", "--print-config"])
+    assert "flat head: 6 classes carried over, 1 start fresh" in whole[1]
+    assert warning not in whole[1]
     theirs, ours = load(first), load(tmp_path / "second" / "last.bin")
     weight = "linear_decoder.weight"
     for code in ("99910", "61110"):
