@@ -149,7 +149,8 @@ def understand(table: Table, target_cols: Sequence[str], spelling: Spelling) -> 
             cell = value.strip()
             code = unmarked_text(cell).strip()
             if spelling.is_missing(code):
-                spellings[value] = spellings.get(value, 0) + int(counts[i])
+                spelt = value if code == cell else code
+                spellings[spelt] = spellings.get(spelt, 0) + int(counts[i])
                 continue
             present[i] = code
             if cell != value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ import numpy as np
 
 from histocc.errors import UsageError
 from histocc.files.review import CHECKED, is_review, is_ticked
-from histocc.files.spreadsheet_text import unmarked_text
 from histocc.files.tables import (
     Chunk,
     TextCells,
@@ -191,7 +190,7 @@ def read_table(
             unticked_rows += len(chunk) - len(ticked)
             chunk = chunk.at(np.array(ticked, dtype=np.int64))
         texts += chunk[input_col].tolist()
-        codes.append(np.stack([_renumber(chunk, column, code_values, unmarked_text) for column in target_cols], axis=1))
+        codes.append(np.stack([_renumber(chunk, column, code_values) for column in target_cols], axis=1))
         if language_col is not None:
             languages.append(_renumber(chunk, language_col, language_values))
         else:
@@ -265,10 +264,10 @@ def read_column(path: str | Path, column: str | None, defaults: Sequence[str]) -
     return column, seen.strings()
 
 
-def _renumber(chunk: Chunk, column: str, known: Interner, read: Callable[[str], str] = str) -> np.ndarray:
-    """The numbers that `known` has for a column's texts as `read` reads them, int32 [n]."""
+def _renumber(chunk: Chunk, column: str, known: Interner) -> np.ndarray:
+    """The numbers that `known` has for a column's texts, int32 [n]."""
     texts, numbers = chunk[column].distinct()
-    return known.numbers(map(read, texts))[numbers]
+    return known.numbers(texts)[numbers]
 
 
 def _frame_chunk(frame: pd.DataFrame, wanted: Sequence[str]) -> Chunk:
