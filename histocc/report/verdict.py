@@ -64,7 +64,6 @@ def _trend(facts: RunFacts, rows: Sequence[Mapping[str, float]]) -> list[str]:
         return ["The validation loss was still falling at the end: longer training may well help."]
     if last > lowest * (1 + _NOTICED):
         kept = "; best.bin has the weights of that step" if facts.kind == "mixer" else ""
-        return [
-            f"The validation loss was lowest at step {step:,} and has risen since{kept}: longer training will hardly help."
-        ]
+        since = f"The validation loss was lowest at step {step:,} and has risen since{kept}"
+        return [f"{since}: longer training will hardly help."]
     return []
