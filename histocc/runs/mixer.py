@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from histocc.dataloader import (
 )
 from histocc.dataloader.fingerprint import fingerprint
 from histocc.dataloader.mixer_dataset import TRIM_MULTIPLE
+from histocc.dataloader.rows import TextColumn
 from histocc.dataloader.seen import seen_texts
 from histocc.dataloader.task import known_languages
 from histocc.errors import Problems, UsageError
 from histocc.files import run_folder
+from histocc.files.tables import read_chunks
 from histocc.formatter import PAD_IDX, CodingSystem
 from histocc.loss import BlockOrderInvariantLoss, LossMixer
 from histocc.metrics.code_sets import EvaluatedCodes
@@ -44,7 +46,7 @@ from histocc.training.loop import OnEvaluation
 from histocc.training.resume import position_of, restore
 from histocc.training.schedule import linear_schedule
 from histocc.training.tracking import wandb_callback, wandb_init
-from histocc.weights import InitialWeights
+from histocc.weights import PUBLISHED_MODELS, InitialWeights
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ def run_mixer(options: MixerOptions, processes: Processes, system: CodingSystem,
                 f"Warning: {summary.dropped:,} codes of {summary.source} have no class here, so that the model can no "
                 f"longer give them; --all-codes-file {key_there} keeps them, where the table is prepared with it"
             )
+    if (before := _trained_before(options)) is not None:
+        start.notes.append(f"Descriptions of {before} count as seen: the initial weights were trained on them")
     model.to(processes.device)
     if options.freeze_encoder:
         # Before the model is wrapped: a wrapped model waits for gradients of everything that wanted some.
@@ -318,12 +322,28 @@ def _evaluated_codes(options: MixerOptions, data: MixerData, sampler: EvalBatchS
         decoded = torch.zeros(len(data.val), dtype=torch.bool)
         places = evaluation_rows(len(sampler.rows), options.eval_decode_samples, options.seed)
         decoded[torch.from_numpy(sampler.rows[places])] = True
-    groups = RowGroups(
-        known_languages(data.val.languages) or (),
-        np.asarray(data.val.language_index),
-        seen_texts(data.val.text, data.train.text),
-    )
+    seen = seen_texts(data.val.text, data.train.text)
+    before = _trained_before(options)
+    if before is not None:
+        seen |= seen_texts(data.val.text, TextColumn.from_strings(_descriptions_in(before)))
+    groups = RowGroups(known_languages(data.val.languages) or (), np.asarray(data.val.language_index), seen)
     return EvaluatedCodes(data.system.formatter, groups, decoded, text_of=data.val.text.__getitem__)
+
+
+def _trained_before(options: MixerOptions) -> Path | None:
+    """The training rows of the run of `finetune.py` whose weights this one starts from, if they are still there."""
+    name = options.initial_checkpoint
+    if name is None or name.lower() in PUBLISHED_MODELS:
+        return None
+    path = Path(name)
+    rows = (path if path.is_dir() else path.parent) / run_folder.TRAINING_ROWS
+    return rows if rows.is_file() and rows.parent.resolve() != options.folder.resolve() else None
+
+
+def _descriptions_in(rows: Path) -> Iterator[str]:
+    """The descriptions of prepared rows."""
+    for chunk in read_chunks(rows, ["occ1"]):
+        yield from chunk["occ1"].tolist()
 
 
 def _callbacks(options: MixerOptions, step: int) -> list[OnEvaluation]:

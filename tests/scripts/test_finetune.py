@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 from pathlib import Path
@@ -389,6 +390,9 @@ def test_a_run_of_ones_own_gives_the_encoder_without_network(arguments, tmp_path
     assert code == 0, err
     assert f"encoder          from {run / 'best.bin'}, trained" in out
     assert f"initial weights from {run / 'best.bin'}: encoder and decoder taken over" in out
+    code, out, err = outcome(capsys, [*arguments[:4], "--save-dir", run, *FEW_STEPS, "--max-steps", "3"])
+    assert code == 0, err
+    assert "start            step 2, from" in out
     code, _, err = outcome(capsys, [*again, "--initial-checkpoint", run, "--max-len", "5000"])
     assert code == 2
     assert f"the encoder of {run / 'best.bin'} has" in err
@@ -402,6 +406,36 @@ def test_a_run_of_ones_own_gives_the_encoder_without_network(arguments, tmp_path
     assert code == 2
     assert "empty holds no weights: neither" in err
     assert "--share-val is 3" in err
+
+
+def small_config(config):
+    """`CanineConfig` with other defaults, those of `config`."""
+    defaults = config.to_diff_dict()
+
+    class SmallConfig(type(config)):
+        def __init__(self, **options):
+            super().__init__(**{**defaults, **options})
+
+    return SmallConfig
+
+
+def test_a_file_of_the_original_gives_the_encoder_without_network(
+    arguments, tmp_path, capsys, monkeypatch, tiny_canine_config
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert outcome(capsys, arguments)[0] == 0
+    state = load(tmp_path / "run" / "last.bin")
+    original = tmp_path / "original.bin"
+    torch.save({name: state[name] for name in ("model", "step", "key")}, original)
+    again = [*arguments[:4], "--save-dir", tmp_path / "second", *FEW_STEPS, "--initial-checkpoint", original]
+    code, _, err = outcome(capsys, [*again, "--print-config"])
+    assert code == 2, "it has not the encoder of CANINE-s"
+    assert "could not be fetched" in err or "local cache" in err
+    # The file cannot be as large as CANINE-s here: CANINE-s is made as small.
+    monkeypatch.setattr("transformers.CanineConfig", small_config(tiny_canine_config))
+    code, out, err = outcome(capsys, again)
+    assert code == 0, err
+    assert f"encoder          from {original}, trained" in out
 
 
 def test_heads_are_carried_over_code_by_code(arguments, tmp_path, capsys):
@@ -431,6 +465,23 @@ def test_heads_are_carried_over_code_by_code(arguments, tmp_path, capsys):
     code, out, _ = outcome(capsys, [*argv, "--max-steps", "3"])
     assert code == 0
     assert "--initial-checkpoint is not used: the run is resumed from" in out
+
+
+def test_what_the_initial_weights_were_trained_on_is_seen(arguments, tmp_path, capsys):
+    assert outcome(capsys, arguments)[0] == 0
+    trained = (tmp_path / "run" / "data_train.csv").read_text().splitlines()[1:4]
+    rows = [[f"job {i}", code] for i in range(10) for code in ("99910", "12345")]
+    table = write(tmp_path / "new.csv", [["occ1", "code"], *rows])
+    seen = [[line.split(",")[0], "99910"] for line in trained]
+    val = write(tmp_path / "val.csv", [["occ1", "code"], *seen, ["nobody knows", "99910"], ["job 1", "12345"]])
+    argv = [*arguments, "--dataset", table, "--val-data", val, "--save-path", tmp_path / "second"]
+    code, out, err = outcome(capsys, [*argv, "--initial-checkpoint", tmp_path / "run"])
+    assert code == 0, err
+    before = tmp_path / "run" / "data_train.csv"
+    assert f"Descriptions of {before} count as seen: the initial weights were trained on them" in out
+    (last,) = (tmp_path / "second" / "metrics").glob("*.json")
+    groups = json.loads(last.read_text())["heads"]["decoded"]["by_description"]
+    assert {name: group["rows"] for name, group in groups.items()} == {"seen": 4, "unseen": 1}
 
 
 def test_safetensors_give_the_weights(arguments, tmp_path, capsys):
