@@ -110,6 +110,7 @@ def test_what_is_registered_for_the_end_runs_on_every_process(argv, tmp_path):
     assert [run.output.count("told of the end") for run in ranks] == [1, 1]
 
 
+@pytest.mark.kills
 def test_two_machines_train_a_model_with_a_frozen_encoder_and_one_process_writes(argv, inputs, tmp_path):
     folder, records = tmp_path / "run", tmp_path / "records"
     records.mkdir()

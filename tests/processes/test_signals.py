@@ -29,6 +29,7 @@ def test_a_signal_saves_at_the_next_step(name, code, argv, tmp_path):
     assert len(shown) == step, "steps were made after the save"
 
 
+@pytest.mark.kills
 def test_a_signal_in_an_evaluation_ends_it_and_a_second_one_ends_at_once(argv, inputs, tmp_path):
     folder = tmp_path / "run"
     slow = argv(folder, "--eval-interval", 2, "--val-data", *[inputs / "train.csv"] * 300)
