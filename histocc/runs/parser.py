@@ -136,6 +136,14 @@ class ScriptParser(argparse.ArgumentParser):
         before = argparse.Namespace(**dict.fromkeys(self.settings(), missing))
         return {name for name, value in vars(self.parse_args(argv, before)).items() if value is not missing}
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As `argparse.ArgumentParser` does; words that belong to no flag come with what they often are."""
+        parsed, stray = self.parse_known_args(args, namespace)
+        if stray:
+            words = not any(word.startswith("-") for word in stray)
+            self.error(f"unrecognized arguments: {' '.join(stray)}{' (names with blanks need quotes)' * words}")
+        return parsed
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
         """As `argparse.ArgumentParser` does; mistyped flags come first, before flags that are missing for it."""
         arguments = sys.argv[1:] if args is None else list(args)

@@ -100,9 +100,14 @@ def test_a_mistyped_flag_is_named_with_what_was_meant(script, typed, meant, caps
 def test_what_resembles_nothing_gets_no_advice_and_values_are_no_flags(capsys):
     parser = parser_of("finetune")
     assert refused(parser, ["--bogus", "--zzz"], capsys).endswith("unrecognized arguments: --bogus --zzz\n")
-    assert refused(parser, ["stray"], capsys).endswith("unrecognized arguments: stray\n")
+    assert refused(parser, ["--epochs", "1", "-9"], capsys).endswith("unrecognized arguments: -9\n")
     assert parser.parse_args(["--short-codes", "-1", "-2"]).short_codes == ["-1", "-2"]
     assert parser.parse_args(["--description-template=--x {occ}"]).description_template == "--x {occ}"
+
+
+def test_words_that_belong_to_no_flag_may_be_a_name_without_its_quotes(capsys):
+    message = refused(parser_of("finetune"), ["--input-col", "Occupation", "as", "written"], capsys)
+    assert message.endswith("unrecognized arguments: as written (names with blanks need quotes)\n")
 
 
 @pytest.mark.parametrize("name", SCRIPTS + COMMANDS)
