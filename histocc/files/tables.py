@@ -309,7 +309,9 @@ def columns_fault(
     faults = []
     if missing:
         free = [column for column in columns if column not in wanted]
-        what = ", ".join(f"{column!r}{did_you_mean(column, free)}" for column in missing)
+        what = ", ".join(
+            f"{column!r}{_given_apart(column, columns) or did_you_mean(column, free)}" for column in missing
+        )
         there = ", ".join(map(shown, columns[:_MOST_COLUMNS_LISTED])) + ", ..." * (len(columns) > _MOST_COLUMNS_LISTED)
         column = f"no column{'s' * (len(missing) > 1)} {what}"
         if like_it:
@@ -322,6 +324,15 @@ def columns_fault(
         if times > 1:
             faults.append(f"{name} has {times} columns called {column!r}: rename all but one")
     return "\n".join(faults) or None
+
+
+def _given_apart(name: str, columns: Sequence[str]) -> str:
+    """A note on a name that is the names of several columns with commas between them; else ''."""
+    parts = [part.strip() for part in str(name).split(",")]
+    if len(parts) < 2 or not all(part in columns for part in parts):
+        return ""
+    quoted = " ".join(f'"{part}"' for part in parts)
+    return f" (separate names by blanks: {quoted})"
 
 
 def as_text(value: Any, decimals: bool = True) -> str:

@@ -466,6 +466,10 @@ def check_arguments(
         )
     if language_col == input_col:
         problems.add(f"Column {input_col!r} cannot be both the text (--input-col) and the language (--language-col)")
+    elif language_col in target_cols:
+        problems.add(
+            f"Column {language_col!r} cannot be both a code column (--target-cols) and the language (--language-col)"
+        )
     if not 0 < share_val < 1:
         problems.add(f"--share-val is {share_val}; it must lie in 0..1 without the ends (0.1 is a tenth of the rows)")
     problems.run(check_folder, save_path, "--save-dir")

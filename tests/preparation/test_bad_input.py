@@ -54,6 +54,18 @@ def test_a_spreadsheet(refuse, tmp_path):
     refuse(tmp_path / "table.xlsx", r"table\.xlsx is a \.xlsx file: save it as CSV")
 
 
+def test_column_names_with_commas_between_them_are_to_be_given_apart(refuse, write_csv):
+    path = write_csv([["occ1", "Code A", "Code B"], ["farmer", "61110", ""]])
+
+    def named(column):
+        return construct_general_purpose_formatter(5, [column])
+
+    match = r"no column 'Code A, ?Code B' \(separate names by blanks: \"Code A\" \"Code B\"\); its columns are"
+    refuse(path, match, formatter=named("Code A,Code B"))
+    refuse(path, match, formatter=named("Code A, Code B"))
+    assert "blanks" not in refuse(path, "no column 'Code A,Code C'", formatter=named("Code A,Code C"))
+
+
 def test_missing_columns_are_listed_with_close_names(refuse, write_csv):
     path = write_csv([["Occ1", "hisco1", "year"], ["farmer", "61110", "1880"]])
     refuse(
@@ -167,6 +179,7 @@ def test_contradicting_columns(refuse, write_csv):
     refuse(path, r"A code column cannot be called 'lang'", formatter=make(5, ["lang"]))
     refuse(path, r"A code column cannot be called 'occ1'", formatter=make(5, ["occ1"]), input_col="text")
     refuse(path, r"Column 'occ1' cannot be both the text .* and the language", language_col="occ1")
+    refuse(path, r"Column 'hisco_1' cannot be both a code column .* and the language", language_col="hisco_1")
 
 
 def test_all_problems_with_the_arguments_at_once(refuse, tmp_path):
