@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from histocc.dataloader.encoding import UNKNOWN_LANGUAGE
+from histocc.datasets import CODE_COLUMNS
 from histocc.errors import Problems, UsageError
 from histocc.files.entries import shown
 from histocc.files.tables import Chunk, columns_fault, peek, read_chunks, values_too_many
 
 MAX_EXAMPLES = 10
+_NOT_PREPARED = "It looks like a table that is not prepared for this script: finetune.py takes it, codes as they are"
 
 
 def smallest(values: np.ndarray) -> np.ndarray:
@@ -284,10 +286,14 @@ def check_lots(
                 problems.add(f"{fault}{hint}")
             if not has_rows:
                 problems.add(f"{path} has no rows: there is nothing below its header{hint}")
-    for files in lacking.values():
+    raw_told = False
+    for missing, files in lacking.items():
         first, *others = (str(path) for path, _, _ in files)
         flags = ", ".join(dict.fromkeys(flag for _, flag, _ in files if flag))
-        fault = columns_fault(first, list(dict.fromkeys(files[0][2])), columns, advice, like_it=others)
+        raw = not raw_told and set(CODE_COLUMNS) <= set(missing)
+        raw_told = raw_told or raw
+        hint = f". {_NOT_PREPARED}" if raw else ""
+        fault = columns_fault(first, list(dict.fromkeys(files[0][2])), columns, advice + hint, like_it=others)
         problems.add(fault + (f" (see {flags})" if flags else ""))
     return problems
 

@@ -307,6 +307,20 @@ def test_files_are_checked_all_at_once(tmp_path):
         check_files(bad_parquet, ["occ1"]).raise_if_any()
 
 
+def test_a_table_without_any_column_of_classes_is_told_once_to_be_another_scripts(tmp_path):
+    raw = write(tmp_path / "raw.csv", "occ1,lang,hisco_1\na,en,61110\n")
+    other = write(tmp_path / "other.csv", "text,code\na,61110\n")
+    short = write(tmp_path / "short.csv", "occ1,lang,code1\na,en,1\n")
+    columns = ["occ1", "lang", *(f"code{i}" for i in range(1, 6))]
+    match = r"Rename columns in the table\. It looks like a table that is not prepared .*: finetune\.py takes it"
+    with pytest.raises(UsageError, match=match) as caught:
+        check_files([raw, other], columns).raise_if_any()
+    assert str(caught.value).count("finetune.py") == 1
+    with pytest.raises(UsageError, match=r"no columns 'code2'") as caught:
+        check_files([short], columns).raise_if_any()
+    assert "finetune.py" not in str(caught.value)
+
+
 def test_a_file_that_breaks_later_on_is_named(tmp_path):
     latin = tmp_path / "latin.csv"
     latin.write_bytes(b"occ1,lang,code1,code2,code3,code4,code5\n" + b"a,en,1,,,,\n" * 5 + b"v\xe6ver,da,1,,,,\n")
