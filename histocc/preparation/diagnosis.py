@@ -34,6 +34,10 @@ REMEDIES = {
     NO_TEXT: "fill in the description",
     UNCODED: f"code the description; without --drop-uncoded its code is {UNKNOWN_CODE!r}",
 }
+A_WORD = "a word where a code should be: correct it or leave the cell empty"
+TWO_CODES = "two codes need two columns"
+SEVERAL_CODES = "several codes need several columns"
+_BETWEEN_CODES = re.compile(r"[\s/|;,&+]+")
 
 
 def is_missing(code: str, keep_spellings: bool = False) -> bool:
@@ -245,9 +249,9 @@ def judge(code: str, formatter: BlockyFormatter) -> Fault | None:
 def _hint(code: str, separator: str | None) -> str:
     """What may be behind a code that does not fit."""
     if "," in code and not separator:
-        return "; --use-within-block-sep splits codes at commas into parts; two codes need two columns"
-    if re.search(r"[;/|\s]", code):
-        return "; two codes need two columns"
+        return f"; --use-within-block-sep splits codes at commas into parts; {TWO_CODES}"
+    if re.search(r"[;/|&+\s]", code):
+        return f"; {TWO_CODES}"
     return ""
 
 
@@ -346,6 +350,40 @@ def diagnose(
     for finding in findings:
         bad_rows[finding.rows] = True
     return Diagnosis([f for f in findings if len(f.rows)], short, bad_rows, details)
+
+
+class Remedies:
+    """What to do about the cells of a table, in the light of the other codes of their columns."""
+
+    def __init__(self, table: Table, n_columns: int) -> None:
+        self._codes: list[set[str]] = []
+        self._mostly_digits: list[bool] = []
+        read = [_plain(value) for value in table.code_values]
+        for j in range(n_columns):
+            counts = np.bincount(table.codes[:, j], minlength=len(read)).tolist()
+            cells = [(code, n) for code, n in zip(read, counts) if n and not is_missing(code)]
+            self._codes.append({code for code, _ in cells})
+            digits = sum(n for code, n in cells if code.removeprefix("-").isdigit())
+            self._mostly_digits.append(2 * digits > sum(n for _, n in cells))
+
+    def of(self, reason: str, value: str, column: int) -> str:
+        """The remedy for a cell: its fault, its value as it stands in the table, and the index of its code column."""
+        if reason not in (UNKNOWN_CHARACTER, TOO_LONG):
+            return REMEDIES[reason]
+        code = unmarked_text(value.strip()).strip()
+        if self._mostly_digits[column] and "".join(code.split()).isalpha():
+            return A_WORD
+        parts = [_plain(part) for part in _BETWEEN_CODES.split(code)]
+        if len(parts) > 1 and self._codes[column].issuperset(parts):
+            return TWO_CODES if len(parts) == 2 else SEVERAL_CODES
+        return REMEDIES[reason]
+
+
+def _plain(value: str) -> str:
+    """A code without what spreadsheets add to it: blanks around it, marks, the decimal of a whole number."""
+    code = unmarked_text(value.strip()).strip()
+    match = WHOLE_FLOAT.fullmatch(code)
+    return match[1] if match else code
 
 
 def describe(

@@ -13,11 +13,11 @@ from histocc.files.csv_lines import csv_text
 from histocc.files.run_folder import REJECTED_ROWS
 from histocc.formatter import BlockyFormatter
 from histocc.preparation.diagnosis import (
-    REMEDIES,
     TOO_SHORT,
     Diagnosis,
     Finding,
     Labels,
+    Remedies,
     count,
     describe,
     near_duplicates,
@@ -119,6 +119,7 @@ def write_rejected(
     kinds = np.concatenate([np.full(len(finding.rows), reasons.index(finding.reason)) for finding in findings])
     order = np.lexsort((kinds, columns, rows))
     files = ["file"] if table.second is not None else []
+    remedies = Remedies(table, len(target_cols))
     with path.open("wb") as file:
         file.write(csv_text([[*files, "row", "column", "value", "reason", "remedy", input_col, *target_cols]]).encode())
         # Where leading zeros are lost, most of a table's rows are here.
@@ -129,7 +130,8 @@ def write_rejected(
                 codes = [table.code_values[i] for i in table.codes[row].tolist()]
                 value = table.texts[row] if column < 0 else codes[column]
                 where = [*([table.file_of(row)] if files else []), str(table.row_numbers[row]), names[column], value]
-                lines.append([*where, reasons[kind], REMEDIES[reasons[kind]], table.texts[row], *codes])
+                remedy = remedies.of(reasons[kind], value, column)
+                lines.append([*where, reasons[kind], remedy, table.texts[row], *codes])
             file.write(csv_text(lines).encode())
 
 

@@ -94,6 +94,33 @@ def test_dropped_rows_are_listed(write_csv, read_csv, tmp_path, formatter3):
     assert "1 row with a code shorter than the block, accepted as asked: '1110' 1 times" in report.summary()
 
 
+def test_remedies_know_words_and_joined_codes(read_csv, write_csv, tmp_path):
+    word, two = "a word where a code should be: correct it or leave the cell empty", "two codes need two columns"
+    longer = "correct the code, or set --block-size to the length of the longest code"
+    cells = {
+        "unknown": word,
+        "not known": word,
+        "ukendt år": word,
+        "61110/62120": two,
+        "61110; 62120": two,
+        "61110 & 62120": two,
+        "61110+62120": two,
+        "61110,62120": two,
+        "61110.0 62120": two,
+        "61110/62120/61110": "several codes need several columns",
+        "61110/99999": longer,
+        "611100": longer,
+        "61110æ": "correct the code; several codes belong in several columns",
+    }
+    formatter = construct_general_purpose_formatter(5, ["c1", "c2"])
+    # The second column holds words, of which none is taken for a mistake.
+    rows = [["a", code, "smith"] for code in ("61110", "62120") * 9]
+    table = write_csv([["occ1", "c1", "c2"], *rows, *(["b", cell, ""] for cell in cells), ["c", "61110", "unknown"]])
+    prepare(table, "occ1", formatter, tmp_path / "out", 0.1, drop_bad_rows=True)
+    _, *listed = read_csv(tmp_path / "out" / "rejected_rows.csv")
+    assert [(line[2], line[4]) for line in listed] == [*cells.items(), ("unknown", longer)]
+
+
 def test_codes_as_spreadsheets_leave_them_alone(write_csv, tmp_path, formatter):
     rows = [["occ1", "hisco_1"], ["a", '="01110"'], ["b", "01110"], ["c", '=""'], ["d", "61110"]]
     key, report = prepare(write_csv(rows), "occ1", formatter, tmp_path / "out", 0.25)
