@@ -23,8 +23,8 @@ from histocc.model_assets import (
     getModel,
 )
 from histocc.prediction.loading import load_model
+from tests.hub_cache import cached_repository, use_cache
 
-REVISION = "0123456789abcdef0123456789abcdef01234567"
 ROOT = Path(__file__).parents[2]
 
 
@@ -34,16 +34,6 @@ def run_offline(code, cache, *arguments):
         environment.pop(name, None)
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-
-
-def cached_repository(cache, name):
-    """The folder of a repository's files, laid out as huggingface_hub does."""
-    repository = cache / "hub" / f"models--{name.replace('/', '--')}"
-    snapshot = repository / "snapshots" / REVISION
-    snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(REVISION)
-    return snapshot
 
 
 @pytest.fixture
@@ -130,7 +120,7 @@ def no_network(monkeypatch):
     ids=["encoder", "initial weights", "model", "model anew"],
 )
 def test_without_a_network_nothing_is_tried_again_and_again(load, no_network, monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    use_cache(monkeypatch, tmp_path)
     monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("somebody waits for a network"))
     with pytest.raises(UsageError, match=r"no network, or none that knows huggingface\.co|cannot be reached"):
         load()
@@ -138,7 +128,7 @@ def test_without_a_network_nothing_is_tried_again_and_again(load, no_network, mo
 
 
 def test_without_a_network_the_cache_is_enough(no_network, cache, encoder, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache / "hub"))
+    use_cache(monkeypatch, cache)
     assert torch.equal(getModel().pooler.dense.weight, encoder.pooler.dense.weight)
     assert len(no_network) == 1
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from histocc import DATASETS
 from histocc.datasets import sample_paths
-from tests.model_assets.test_hub import cached_repository
+from tests.hub_cache import cached_repository, use_cache
 from tests.running import ENVIRONMENT, PATIENCE_SECONDS, free_port, small_encoder
 from tests.scripts.documented import DOCS, PAGES, ROOT, blocks, commands, lines, name_of, run
 
@@ -62,8 +62,7 @@ def home(tmp_path, monkeypatch):
     small_encoder(Path("models/canine-s"), positions=128, rows=128)
     hub = tmp_path / "cache"
     shutil.copytree("models/canine-s", cached_repository(hub, "google/canine-s"), dirs_exist_ok=True)
-    monkeypatch.setenv("HF_HOME", str(hub))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub / "hub"))
+    use_cache(monkeypatch, hub)
     return home
 
 
