@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import os
@@ -13,11 +12,11 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from histocc.errors import UsageError, did_you_mean
+from histocc.errors import UsageError
 from histocc.files import entries
 from histocc.files.entries import Entries, shown
-from histocc.files.hub import why_out_of_reach, without_progress_bars, without_retry_messages
-from histocc.files.ordinary import IS_FOLDER, fault_of_file
+from histocc.files.hub import may_be_on_the_hub, why_out_of_reach, without_progress_bars, without_retry_messages
+from histocc.files.ordinary import IS_FOLDER, fault_of_file, near_names
 from histocc.files.tensors import tensor
 from histocc.files.torch_files import first_line
 from histocc.layers.attention import use_fused_attention
@@ -134,27 +133,11 @@ def _check_place(name: str, remedy: str) -> None:
                 raise UsageError(f"the folder '{name}' holds no encoder that can be read: {file} {fault}. {remedy}")
     elif os.path.lexists(name):
         raise UsageError(f"the encoder '{name}' {fault_of_file(name) or 'is a file'} and no folder. {remedy}")
-    elif name not in MODEL_DOMAINS.values() and not _may_be_on_the_hub(name):
-        parent, last = os.path.split(name.rstrip("/"))
-        near = ""
-        with contextlib.suppress(OSError):
-            near = did_you_mean(last, os.listdir(parent or "."))
+    elif name not in MODEL_DOMAINS.values() and not may_be_on_the_hub(name):
         raise UsageError(
-            f"the encoder '{name}' is not there: there is no such folder{near}, and it is no name (owner/name) of a "
-            f"model on the Hugging Face hub. {remedy}"
+            f"the encoder '{name}' is not there: there is no such folder{near_names(name)}, and it is no name "
+            f"(owner/name) of a model on the Hugging Face hub. {remedy}"
         )
-
-
-def _may_be_on_the_hub(name: str) -> bool:
-    """Whether a name is one that the hub may have; in a folder that is there, it is a place on the disk."""
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    owner = os.path.dirname(name)
-    return not (owner and os.path.isdir(owner))
 
 
 def _not_read(name: str) -> str:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import urllib.request
 from collections.abc import Iterator
 from urllib.parse import urlsplit
+
+
+def may_be_on_the_hub(name: str) -> bool:
+    """Whether a name is one that the hub may have; in a folder that is there, it is a place on the disk."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    owner = os.path.dirname(name)
+    return not (owner and os.path.isdir(owner))
 
 
 def why_out_of_reach() -> str | None:

@@ -1,11 +1,14 @@
-"""Whether a path is a file that can be read: there, ordinary, and open to this user."""
+"""Whether a path is a file that can be read: there, ordinary, and open to this user; else which one may be meant."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 from pathlib import Path
+
+from histocc.errors import did_you_mean
 
 IS_FOLDER, IS_MISSING = "is a folder", "does not exist"
 
@@ -16,6 +19,14 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+def near_names(path: str | os.PathLike[str]) -> str:
+    """A note on what stands beside a path that is not there and is spelt nearly like it; '' where nothing does."""
+    parent, name = os.path.split(os.fspath(path).rstrip(os.sep))
+    with contextlib.suppress(OSError):
+        return did_you_mean(name, os.listdir(parent or "."))
+    return ""
 
 
 def fault_of_file(path: str | os.PathLike[str]) -> str | None:

@@ -24,7 +24,7 @@ from histocc.errors import UsageError, did_you_mean
 from histocc.files import console
 from histocc.files.csv_lines import csv_records
 from histocc.files.entries import shown
-from histocc.files.ordinary import IS_MISSING, fault_of_file
+from histocc.files.ordinary import IS_MISSING, fault_of_file, near_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -273,10 +273,7 @@ def file_fault(path: Path) -> str | None:
     """What keeps a path from being a table; None if nothing does as far as one can tell without reading it."""
     fault = fault_of_file(path)
     if fault == IS_MISSING:
-        near = ""
-        with contextlib.suppress(OSError):
-            near = did_you_mean(path.name, os.listdir(path.parent))
-        return f"There is no file {path}{near}{by_blanks(path)}"
+        return f"There is no file {path}{near_names(path)}{by_blanks(path)}"
     if fault is not None:
         return f"{path} {fault}: name the table itself, a .csv or .parquet file"
     if path.suffix.lower() in FOREIGN_SUFFIXES:

@@ -16,6 +16,7 @@ from torch import Tensor
 from histocc.datasets import hisco_codes
 from histocc.errors import UsageError, did_you_mean
 from histocc.files import run_folder
+from histocc.files.hub import may_be_on_the_hub
 from histocc.files.key import read_key
 from histocc.formatter import CodingSystem, coding_system, general_system
 from histocc.formatter.general import WITHIN_BLOCK_SEP
@@ -151,8 +152,7 @@ def check_name(name: str | os.PathLike[str], *, hub: bool = True) -> None:
     path = Path(name).expanduser()
     if (hub and name in PUBLISHED_SYSTEMS) or path.exists() or _with_suffix(path).is_file():
         return
-    # A name in a folder that is there is no owner/name of the hub.
-    if hub and name.count("/") == 1 and not name.startswith((".", "/", "~")) and not path.parent.is_dir():
+    if hub and "/" in name and may_be_on_the_hub(name):
         return
     published = f", or the name of a published model: {', '.join(PUBLISHED_SYSTEMS)}" if hub else ""
     names = list(PUBLISHED_SYSTEMS) if hub else []

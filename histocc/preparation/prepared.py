@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 TEXT_COLUMN, LANGUAGE_COLUMN = "occ1", "lang"
 MOST_NAMED = 5
-# Flags that change nothing where they are not given; a folder that was prepared without one says so.
 SWITCHES = (
     "pad_codes",
     "drop_uncoded",
@@ -30,6 +29,7 @@ SWITCHES = (
     "keep_missing_spellings",
     "allow_codes_shorter_than_block_size",
 )
+# Flags that change nothing where they are not given; a folder that was prepared without one says so.
 OPTIONAL = ("language_col", "language_map", *SWITCHES, "short_codes", "split_by", "val_data")
 # Settings that name a file, which may be called otherwise now.
 _FILES = ("dataset", "val_data", "language_map", "all_codes_file")

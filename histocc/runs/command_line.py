@@ -25,7 +25,7 @@ from histocc.processes.distributed import (
     start_processes,
 )
 from histocc.runs.config_file import read_config, without_alternatives
-from histocc.runs.options import LOG_INTERVAL, WARMUP_SHARE, MixerOptions, RunOptions
+from histocc.runs.options import DEFAULT_ENCODER, LOG_INTERVAL, WARMUP_SHARE, MixerOptions, RunOptions
 from histocc.runs.parser import OTHER, ScriptParser
 from histocc.runs.ranges import check_numbers, real_number, whole_number
 from histocc.training.non_finite import NonFiniteError
@@ -144,7 +144,7 @@ def add_training_arguments(
     parser.flag(
         MODEL,
         "--encoder",
-        default="google/canine-s",
+        default=DEFAULT_ENCODER,
         metavar="NAME|FOLDER|demo",
         help="hub name or local folder of the pretrained encoder; demo: a small one, to try commands",
     )

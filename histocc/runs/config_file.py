@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import math
-import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 
 from histocc.errors import Problems, UsageError, did_you_mean
 from histocc.files.entries import shown
-from histocc.files.ordinary import IS_MISSING, fault_of_file
+from histocc.files.ordinary import IS_MISSING, fault_of_file, near_names
 from histocc.runs.options import NO_SETTINGS
 from histocc.runs.parser import ScriptParser
 from histocc.runs.ranges import RANGES, whole_number
@@ -95,11 +93,7 @@ def without_alternatives(settings: Mapping[str, Any], given: Collection[str]) ->
 def _lines(path: Path) -> list[str]:
     fault = fault_of_file(path)
     if fault is not None:
-        near = ""
-        if fault == IS_MISSING:
-            with contextlib.suppress(OSError):
-                near = did_you_mean(path.name, os.listdir(path.parent))
-        raise UsageError(f"--config {path} {fault}{near}")
+        raise UsageError(f"--config {path} {fault}{near_names(path) if fault == IS_MISSING else ''}")
     try:
         # JSON may hold what `str.splitlines` takes for the end of a line.
         return path.read_text(encoding="utf-8-sig").split("\n")
